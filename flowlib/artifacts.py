@@ -1,0 +1,142 @@
+"""What was computed once is kept: arrays under a key made of everything that determines them.
+
+An artifact is one safetensors file, ``data/artifacts/<kind>/<key>.safetensors``: named arrays, and in its metadata the
+parts of the key, notes, and a SHA-256 over all of it. Nothing is ever unpickled. Files appear whole or not at all; a
+truncated or altered one is named, put aside and made anew. Two processes that want the same artifact make it once.
+"""
+
+import hashlib
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from filelock import FileLock
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from flowlib.download import data_folder
+
+Arrays = dict[str, np.ndarray]
+
+
+class ArtifactError(RuntimeError):
+    """An artifact cannot be read or written, and the message names the file and says what to do."""
+
+
+class Artifact(NamedTuple):
+    arrays: Arrays
+    notes: dict[str, Any]  # JSON
+
+
+def artifact_folder() -> Path:
+    """Where artifacts are kept: ``artifacts`` in the data folder (`flowlib.download.data_folder`)."""
+    return data_folder() / "artifacts"
+
+
+def cached(kind: str, parts: dict[str, Any], make: Callable[[Path], Artifact]) -> Artifact:
+    """The artifact determined by `parts`, made by `make` if it is not there.
+
+    Arguments
+    ---------
+    kind: a word for the folder, such as "model".
+    parts: all that determines the result, as JSON: hashes of data and code, options, seeds.
+    make: is given a path for checkpoints of its own, which is removed when the artifact is complete.
+
+    Raises ArtifactError when the folder cannot be written.
+    """
+    path = artifact_folder() / kind / f"{key(parts)}.safetensors"
+    if (found := read_or_discard(path)) is not None:
+        return found
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):
+            if (found := read_or_discard(path)) is not None:  # made while this process waited
+                return found
+            checkpoint = path.with_suffix(".checkpoint")
+            made = make(checkpoint)
+            write(path, Artifact(made.arrays, {**made.notes, "parts": parts}))
+            checkpoint.unlink(missing_ok=True)
+    except OSError as error:
+        raise ArtifactError(
+            f"{path.parent} cannot be written ({error}): free space or make it writable, or set FLOWLIB_DATA"
+        ) from error
+    return made
+
+
+def key(parts: dict[str, Any]) -> str:
+    """SHA-256 of `parts` as canonical JSON."""
+    return hashlib.sha256(canonical(parts)).hexdigest()
+
+
+def array_hash(array: np.ndarray) -> str:
+    """SHA-256 of an array's type, shape and content."""
+    array = np.ascontiguousarray(array)
+    return hashlib.sha256(f"{array.dtype.str}{array.shape}".encode() + array.tobytes()).hexdigest()
+
+
+@cache
+def code_hash(*modules: str) -> str:
+    """SHA-256 of the source of modules, by name: a change of code is a change of key."""
+    sources = [Path(sys.modules[module].__file__ or "").read_bytes() for module in modules]
+    return hashlib.sha256(b"\0".join(sources)).hexdigest()
+
+
+def write(path: Path, artifact: Artifact) -> None:
+    """Write atomically: under a temporary name in the same folder, flushed to disk, then renamed."""
+    notes = canonical(artifact.notes).decode()
+    arrays = {name: np.ascontiguousarray(array) for name, array in artifact.arrays.items()}
+    metadata = {"notes": notes, "sha256": digest(arrays, notes)}
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+    os.close(handle)
+    try:
+        save_file(arrays, temporary, metadata)
+        with Path(temporary).open("rb") as file:
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def read(path: Path) -> Artifact:
+    """Read and verify. Raises FileNotFoundError, or ArtifactError naming the file when it is not what was written."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        notes = metadata["notes"]
+        intact = metadata["sha256"] == digest(arrays, notes)
+    except FileNotFoundError:
+        raise
+    except (SafetensorError, KeyError, OSError, ValueError, TypeError) as error:
+        raise ArtifactError(f"{path} is damaged ({error}): delete it, it will be made anew") from error
+    if not intact:
+        raise ArtifactError(f"{path} is damaged (its SHA-256 differs): delete it, it will be made anew")
+    return Artifact(arrays, json.loads(notes))
+
+
+def read_or_discard(path: Path) -> Artifact | None:
+    """The artifact, or None when there is none; a damaged one is named on standard error and put aside."""
+    try:
+        return read(path)
+    except FileNotFoundError:
+        return None
+    except ArtifactError as error:
+        print(f"{error}; made anew now", file=sys.stderr)
+        path.replace(path.with_suffix(".damaged"))
+        return None
+
+
+def digest(arrays: Arrays, notes: str) -> str:
+    content = "".join(f"{name}:{array_hash(array)};" for name, array in sorted(arrays.items()))
+    return hashlib.sha256((content + notes).encode()).hexdigest()
+
+
+def canonical(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()

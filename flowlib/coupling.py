@@ -1,0 +1,144 @@
+"""One step of flow (Kingma & Dhariwal 2018, Fig. 2a) with its hand-written backward pass.
+
+Tensors are channels first, images second, ``(C, N, H, W)``: the channels of a step are few and its positions many, so
+the 1x1 convolution and both convolutions of the coupling network become one matrix product each over all positions,
+and the two halves of a coupling are contiguous views. Nothing of the network's hidden width is kept for the backward
+pass: it is computed again from the step's input, which costs one matrix product and saves most of the memory.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+LOG_SCALE_BOUND = 2.0  # |log-scale| of a coupling stays below this, so that no step can blow up an unseen input
+
+
+def neighbourhoods(x: Tensor) -> Tensor:
+    """The 3x3 neighbourhood of every position, zero outside the image: ``(C, N, H, W) -> (9C, N*H*W)``."""
+    C, N, H, W = x.shape
+    padded = F.pad(x, (1, 1, 1, 1))
+    c, n, h, w = padded.stride()
+    return padded.as_strided((3, 3, C, N, H, W), (h, w, c, n, h, w)).reshape(9 * C, N * H * W)
+
+
+def scatter(columns: Tensor, shape: Sequence[int]) -> Tensor:
+    """The adjoint of `neighbourhoods`: sum ``(9C, N*H*W)`` back onto ``(C, N, H, W)``. Overwrites its input."""
+    c = columns.view(3, 3, *shape)
+    row = c[:, 1]
+    row[..., :-1] += c[:, 0, ..., 1:]
+    row[..., 1:] += c[:, 2, ..., :-1]
+    x = row[1]
+    x[:, :, :-1] += row[0, :, :, 1:]
+    x[:, :, 1:] += row[2, :, :, :-1]
+    return x
+
+
+class Neighbourhoods(torch.autograd.Function):
+    """`neighbourhoods` with `scatter` as its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.shape = x.shape
+        return neighbourhoods(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return scatter(gradient.clone(), ctx.shape)
+
+
+def hidden_activations(b: Tensor, w_in: Tensor, middle: tuple[Tensor, ...]) -> tuple[Tensor, list[Tensor]]:
+    """Inputs and activations of the coupling network: 3x3 convolution, then a 1x1 convolution for each of `middle`.
+
+    `b` is ``(Cb, N, H, W)``; `w_in` ``(hidden, 9*Cb + 1)`` and each of `middle` ``(hidden, hidden + 1)`` carry their
+    bias as the last column. Returns the columns ``(9*Cb + 1, P)`` and the activations, ``(hidden, P)`` each.
+    """
+    columns = neighbourhoods(b)
+    columns = torch.cat((columns, columns.new_ones(1, columns.shape[1])))
+    activations = [(w_in @ columns).relu_()]
+    for w in middle:
+        activations.append(torch.addmm(w[:, -1:], w[:, :-1], activations[-1]).relu_())
+    return columns, activations
+
+
+def scale_and_shift(b: Tensor, w_in: Tensor, middle: tuple[Tensor, ...], w_out: Tensor, b_out: Tensor) -> Tensor:
+    """The coupling network: ``(Cb, N, H, W)`` to raw log-scale and shift, stacked as ``(2*Ca, N, H, W)``."""
+    hidden = hidden_activations(b, w_in, middle)[1][-1]
+    out = scatter(w_out @ hidden, (b_out.numel(), *b.shape[1:]))
+    return out.add_(b_out.view(-1, 1, 1, 1))
+
+
+def bounded(raw: Tensor) -> Tensor:
+    """The log-scale: the identity near zero, smoothly held within ``LOG_SCALE_BOUND``. Overwrites its input."""
+    return raw.div_(LOG_SCALE_BOUND).tanh_().mul_(LOG_SCALE_BOUND)
+
+
+def through_relu(gradient: Tensor, activation: Tensor) -> Tensor:
+    """The gradient before a ReLU, given its output. Overwrites `gradient`."""
+    return torch.ops.aten.threshold_backward.grad_input(gradient, activation, 0, grad_input=gradient)
+
+
+class FlowStep(torch.autograd.Function):
+    """Actnorm and 1x1 convolution as one affine map, then affine coupling.
+
+    ``forward(x, A, c, w_in, w_out, b_out, *middle)``: `x` ``(C, N, H, W)``, `A` ``(C, C)``, `c` ``(C,)``; with
+    ``a, b = split(A x + c)`` the result is ``(exp(s) * a + t, b)``, where ``s, t`` come from the coupling network of
+    `b`, and the log-determinant of the coupling at each position, ``(N, H, W)``; that of `A` is the caller's.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, A: Tensor, c: Tensor, w_in: Tensor, w_out: Tensor, b_out: Tensor, *middle: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        Ca = b_out.numel() // 2
+        u = torch.addmm(c[:, None], A, x.flatten(1)).view_as(x)
+        out = scale_and_shift(u[Ca:], w_in, middle, w_out, b_out)
+        log_scale, shift = bounded(out[:Ca]), out[Ca:]
+        u[:Ca].mul_(log_scale.exp()).add_(shift)
+        ctx.save_for_backward(x, log_scale, A, c, w_in, w_out, *middle)
+        return u, log_scale.sum(0)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_y: Tensor, grad_logdet: Tensor) -> tuple[Tensor, ...]:
+        x, log_scale, A, c, w_in, w_out, *middle = ctx.saved_tensors
+        Ca = log_scale.shape[0]
+        u = torch.addmm(c[:, None], A, x.flatten(1)).view_as(x)
+        columns, activations = hidden_activations(u[Ca:], w_in, tuple(middle))
+
+        grad_u = torch.empty_like(u)
+        torch.mul(grad_y[:Ca], log_scale.exp(), out=grad_u[:Ca])
+        grad_out = torch.empty(2 * Ca, *x.shape[1:], dtype=x.dtype, device=x.device)
+        torch.mul(grad_u[:Ca], u[:Ca], out=grad_out[:Ca]).add_(grad_logdet)
+        grad_out[:Ca].addcmul_(grad_out[:Ca], log_scale.div(LOG_SCALE_BOUND).square_(), value=-1)  # through tanh
+        grad_out[Ca:] = grad_y[:Ca]
+        grad_b_out = grad_out.sum((1, 2, 3))
+
+        grad_columns = neighbourhoods(grad_out)  # the adjoint of `scatter`
+        grad_w_out = grad_columns @ activations[-1].t()
+        grad_hidden = through_relu(w_out.t() @ grad_columns, activations[-1])
+        grad_middle = []
+        for w, activation in zip(reversed(middle), reversed(activations[:-1]), strict=True):
+            grad_middle.append(torch.cat((grad_hidden @ activation.t(), grad_hidden.sum(1, keepdim=True)), 1))
+            grad_hidden = through_relu(w[:, :-1].t() @ grad_hidden, activation)
+        grad_w_in = grad_hidden @ columns.t()
+        torch.add(grad_y[Ca:], scatter(w_in[:, :-1].t() @ grad_hidden, u[Ca:].shape), out=grad_u[Ca:])
+
+        grad_A = grad_u.flatten(1) @ x.flatten(1).t()
+        grad_x = (A.t() @ grad_u.flatten(1)).view_as(x)
+        return grad_x, grad_A, grad_u.sum((1, 2, 3)), grad_w_in, grad_w_out, grad_b_out, *reversed(grad_middle)
+
+
+def inverse_step(
+    y: Tensor, A_inverse: Tensor, c: Tensor, w_in: Tensor, w_out: Tensor, b_out: Tensor, *middle: Tensor
+) -> Tensor:
+    """Undo `FlowStep`: ``(C, N, H, W)`` to ``(C, N, H, W)``, given the inverse of `A`."""
+    Ca = b_out.numel() // 2
+    out = scale_and_shift(y[Ca:], w_in, middle, w_out, b_out)
+    u = y.clone()
+    u[:Ca].sub_(out[Ca:]).mul_(bounded(out[:Ca]).neg_().exp_())
+    return (A_inverse @ (u.flatten(1) - c[:, None])).view_as(y)

@@ -1,0 +1,318 @@
+"""Glow (Kingma & Dhariwal 2018) with an exact likelihood of 8-bit images.
+
+Preprocessing is part of the model and of its likelihood: an 8-bit level ``k`` becomes the point ``(k + u) / 256`` of
+its bin (``u`` = 1/2 when scoring, uniform noise when training), and a logit spreads the crowded ends, black and white,
+over the line. Then, ``levels`` times: squeeze, ``steps`` of flow (`flowlib.coupling`), split.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from flowlib.coupling import LOG_SCALE_BOUND, FlowStep, Neighbourhoods, inverse_step
+
+LOG_TWO_PI = math.log(2 * math.pi)
+
+
+class Glow(nn.Module):
+    """Normalizing flow over images of one size, after Kingma & Dhariwal, "Glow", NeurIPS 2018; thesis section 3.
+
+    Arguments
+    ---------
+    image_shape: ``(C, H, W)``; H and W divisible by ``2**levels``.
+    levels: number of scales L (thesis 4.2: 2). Half of the channels leave at each but the last.
+    steps: number of steps of flow K at each level (thesis 4.2: 32).
+    hidden_channels: width of the coupling networks.
+    hidden_layers: 1 is 3x3 - ReLU - 3x3 (thesis 4.2); each more puts a 1x1 convolution and ReLU between (2 is
+        Glow's own).
+    learned_prior: condition the prior of what leaves on what stays, and learn the last level's mean and scale per
+        channel; otherwise every latent is standard normal.
+    alpha: the logit sees ``alpha + (1 - 2 * alpha) * y``; 0 < alpha < 0.5 keeps it finite.
+
+    Images are float ``(N, C, H, W)`` in [0, 1] (level / 255) or uint8. Likelihoods are in nats of the 8-bit image: the
+    density of the bin's centre times the bin's volume, so ``log 256`` is subtracted for each of the C*H*W dimensions.
+
+    Example
+    -------
+    >>> flow = Glow((1, 8, 8), levels=2, steps=2, hidden_channels=8)
+    >>> images = torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8)
+    >>> flow.log_prob(images).shape, flow.sample(3).shape
+    (torch.Size([5]), torch.Size([3, 1, 8, 8]))
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int] = (1, 28, 28),
+        levels: int = 2,
+        steps: int = 32,
+        hidden_channels: int = 64,
+        hidden_layers: int = 1,
+        learned_prior: bool = True,
+        alpha: float = 1e-6,
+    ) -> None:
+        super().__init__()
+        C, H, W = image_shape
+        if min(C, H, W, levels, steps, hidden_channels, hidden_layers) < 1:
+            raise ValueError(
+                "Glow: image_shape, levels, steps, hidden_channels and hidden_layers must all be at least 1"
+            )
+        if H % 2**levels or W % 2**levels:
+            raise ValueError(
+                f"Glow: image_shape {H}x{W} is no multiple of 2**levels = {2**levels}: resize, crop, or lower `levels`"
+            )
+        if not 0 < alpha < 0.5:
+            raise ValueError(f"Glow: alpha is {alpha}, it must lie between 0 and 0.5")
+        self.image_shape = (C, H, W)
+        self.alpha = alpha
+        blocks = []
+        for level in range(levels):
+            C = 4 * C  # squeeze
+            last = level == levels - 1
+            blocks.append(Level(C, steps, hidden_channels, hidden_layers, last, learned_prior))
+            C = C // 2  # split
+        self.levels: Sequence[Level] = nn.ModuleList(blocks)  # type: ignore[assignment]
+
+    @property
+    def dimensions(self) -> int:
+        """Number of pixels times channels of an image."""
+        return math.prod(self.image_shape)
+
+    def log_prob(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Log-likelihood in nats, ``(N,)``, at the bins' centres, or at ``noise`` in [0, 1) of the images' shape."""
+        return self.log_prob_map(images, noise).sum((1, 2))
+
+    def anomaly_score(self, images: Tensor) -> Tensor:
+        """Negative log-likelihood in nats, ``(N,)``: higher is more anomalous (thesis section 3)."""
+        return -self.log_prob(images)
+
+    def loss(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """What training minimises, ``(N,)``: negative log-likelihood in nats, with uniform dequantisation noise."""
+        noise = torch.rand(images.shape, generator=generator, device=images.device)
+        return -self.log_prob(images, noise)
+
+    def bits_per_dim(self, images: Tensor) -> Tensor:
+        """Negative log-likelihood in bits per pixel and channel, ``(N,)``."""
+        return -self.log_prob(images) / (self.dimensions * math.log(2))
+
+    def log_prob_map(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Log-likelihood of each position in nats, ``(N, H, W)``; it sums to `log_prob`.
+
+        A term of level l belongs to a block of ``2**l`` x ``2**l`` pixels and is spread evenly over it. Any image size
+        that fits ``2**levels`` may come in: the flow is convolutional.
+        """
+        return sum(spread(term, 2**level) for level, _, term in self.position_terms(images, noise))  # type: ignore[return-value]
+
+    def position_terms(self, images: Tensor, noise: Tensor | None = None) -> Iterator[tuple[int, str, Tensor]]:
+        """The likelihood's parts: triples of level, name and terms in nats, ``(N, H / 2**level, W / 2**level)``.
+
+        Level 0 has "preprocessing"; levels 1..L have "determinant" (of the steps of flow) and "prior" (of the latents
+        that leave there).
+        """
+        h = self._logit(images, noise)  # (C, N, H, W)
+        # d logit(s) / ds = 1 / (s (1 - s)), and -log(s (1 - s)) = softplus(h) + softplus(-h)
+        slope = F.softplus(h) + F.softplus(-h) + math.log1p(-2 * self.alpha)
+        yield 0, "preprocessing", (slope - math.log(256)).sum(0)
+        for number, level in enumerate(self.levels, start=1):
+            h, determinant = level.flow(squeeze(h))
+            yield number, "determinant", determinant
+            z, h = level.split(h)
+            mean, log_scale = level.prior(h, z.shape)
+            yield number, "prior", gaussian_log_prob(z, mean, log_scale).sum(0)
+
+    def encode(self, images: Tensor) -> list[Tensor]:
+        """The latents that leave at each level, standardised by their prior: L tensors ``(N, C_l, H_l, W_l)``."""
+        h = self._logit(images, None)
+        latents = []
+        for level in self.levels:
+            h, _ = level.flow(squeeze(h))
+            z, h = level.split(h)
+            mean, log_scale = level.prior(h, z.shape)
+            latents.append(((z - mean) * torch.exp(-log_scale)).transpose(0, 1))
+        return latents
+
+    def decode(self, latents: list[Tensor]) -> Tensor:
+        """Images ``(N, C, H, W)`` whose `encode` is `latents`; within [0, 1] up to half a level."""
+        h = latents[-1].transpose(0, 1)[:0]
+        for level, latent in zip(reversed(self.levels), reversed(latents), strict=True):
+            z = latent.transpose(0, 1)
+            mean, log_scale = level.prior(h, z.shape)
+            h = unsqueeze(level.inverse(torch.cat((z * torch.exp(log_scale) + mean, h))))
+        y = (torch.sigmoid(h) - self.alpha) / (1 - 2 * self.alpha)
+        return ((256 * y - 0.5) / 255).transpose(0, 1)
+
+    @torch.no_grad()
+    def sample(self, n: int, temperature: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
+        """``n`` images in [0, 1], latents drawn with standard deviation ``temperature`` (Glow, section 6)."""
+        weight = self.levels[0].log_diagonal
+        C, H, W = self.image_shape
+        latents = []
+        for number in range(1, len(self.levels) + 1):
+            C = 4 * C if number == len(self.levels) else 2 * C
+            shape = (n, C, H // 2**number, W // 2**number)
+            noise = torch.randn(shape, generator=generator, dtype=weight.dtype, device=weight.device)
+            latents.append(temperature * noise)
+        return self.decode(latents).clamp(0, 1)
+
+    @torch.no_grad()
+    def initialise(self, images: Tensor, noise: Tensor | None = None) -> None:
+        """Set every actnorm to zero mean and unit variance of its output on `images` (Glow, section 3.1)."""
+        h = self._logit(images, noise)
+        for level in self.levels:
+            h = squeeze(h)
+            for k in range(level.steps):
+                level.normalise(k, h)
+                h, _ = level.flow(h, slice(k, k + 1))
+            _, h = level.split(h)
+
+    def first_not_finite(self, images: Tensor) -> str:
+        """Where a forward pass first meets a number that is not finite, for an error message."""
+        h = self._logit(images, None)
+        for number, level in enumerate(self.levels, start=1):
+            h = squeeze(h)
+            for k in range(level.steps):
+                h, determinant = level.flow(h, slice(k, k + 1))
+                if not (h.isfinite().all() and determinant.isfinite().all()):
+                    return f"in level {number}, step of flow {k}"
+            z, h = level.split(h)
+            if not gaussian_log_prob(z, *level.prior(h, z.shape)).isfinite().all():
+                return f"in the prior of level {number}"
+        return "in the loss"
+
+    def _logit(self, images: Tensor, noise: Tensor | None) -> Tensor:
+        """The logit of the point of its bin that stands for each level: ``(N, C, H, W) -> (C, N, H, W)``."""
+        C = self.image_shape[0]
+        if images.ndim != 4 or images.shape[1] != C:
+            raise ValueError(f"Glow: expected images (N, {C}, H, W), got {tuple(images.shape)}")
+        multiple = 2 ** len(self.levels)
+        if images.shape[2] % multiple or images.shape[3] % multiple:
+            raise ValueError(
+                f"Glow: images are {tuple(images.shape[2:])} pixels, crop or pad them to multiples of {multiple}"
+            )
+        weight = self.levels[0].log_diagonal
+        levels = images.to(weight.dtype) if images.dtype == torch.uint8 else 255 * images.to(weight.dtype)
+        offset = 0.5 if noise is None else noise.to(weight.dtype)
+        y = (levels + offset) / 256
+        return torch.logit(self.alpha + (1 - 2 * self.alpha) * y).transpose(0, 1)
+
+
+class Level(nn.Module):
+    """The steps of flow of one scale, their parameters stacked along the first axis, and the prior of what leaves."""
+
+    permutation: Tensor
+    sign: Tensor
+
+    def __init__(
+        self, channels: int, steps: int, hidden_channels: int, hidden_layers: int, last: bool, learned_prior: bool
+    ) -> None:
+        super().__init__()
+        C, K = channels, steps
+        Ca = C // 2  # transformed half
+        Cb = C - Ca  # conditioning half
+        self.channels, self.steps, self.last, self.learned_prior = C, K, last, learned_prior
+        self.actnorm_bias = nn.Parameter(torch.zeros(K, C))
+        self.actnorm_log_scale = nn.Parameter(torch.zeros(K, C))
+
+        # W = P L (U + diag(sign * exp(log_diagonal))), from a random rotation (Glow, section 3.2)
+        rotation = torch.linalg.qr(torch.randn(K, C, C))[0]
+        P, L, U = torch.linalg.lu(rotation)
+        diagonal = U.diagonal(dim1=1, dim2=2)
+        self.register_buffer("permutation", P)
+        self.register_buffer("sign", diagonal.sign())
+        self.lower = nn.Parameter(L.tril(-1))
+        self.upper = nn.Parameter(U.triu(1))
+        self.log_diagonal = nn.Parameter(diagonal.abs().log())
+
+        # coupling network; every matrix but the last carries its bias as a last column
+        w_in = torch.randn(K, hidden_channels, 9 * Cb + 1) * math.sqrt(2 / (9 * Cb))
+        w_in[..., -1] = 0
+        middle = torch.randn(hidden_layers - 1, K, hidden_channels, hidden_channels + 1) * math.sqrt(
+            2 / hidden_channels
+        )
+        middle[..., -1] = 0
+        self.w_in = nn.Parameter(w_in)
+        self.w_middle = nn.Parameter(middle)
+        self.w_out = nn.Parameter(torch.zeros(K, 18 * Ca, hidden_channels))
+        self.b_out = nn.Parameter(torch.zeros(K, 2 * Ca))
+
+        if learned_prior and last:
+            self.prior_statistics = nn.Parameter(torch.zeros(2, C))
+        elif learned_prior:
+            leaving = C // 2
+            self.prior_weight = nn.Parameter(torch.zeros(2 * leaving, 9 * (C - leaving)))
+            self.prior_bias = nn.Parameter(torch.zeros(2 * leaving))
+
+    def affine(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Actnorm and 1x1 convolution of each step as ``A x + c``: A ``(K, C, C)``, c ``(K, C)``, and log|det A|."""
+        identity = torch.eye(self.channels, dtype=self.lower.dtype, device=self.lower.device)
+        lower = self.lower.tril(-1) + identity
+        upper = self.upper.triu(1) + torch.diag_embed(self.sign * self.log_diagonal.exp())
+        rotation = self.permutation @ lower @ upper
+        A = rotation * self.actnorm_log_scale.exp()[:, None, :]
+        c = (rotation @ self.actnorm_bias[:, :, None])[..., 0]
+        return A, c, (self.actnorm_log_scale + self.log_diagonal).sum(1)
+
+    def flow(self, x: Tensor, steps: slice = slice(None)) -> tuple[Tensor, Tensor]:
+        """``(C, N, H, W)`` to the same shape, and the log-determinant at each position, ``(N, H, W)``."""
+        A, c, logdet = self.affine()
+        determinant = logdet[steps].sum().expand(x.shape[1:])
+        stacked = (A, c, self.w_in, self.w_out, self.b_out, *self.w_middle)
+        for parameters in zip(*(stack[steps].unbind() for stack in stacked), strict=True):
+            x, coupling_logdet = FlowStep.apply(x, *parameters)
+            determinant = determinant + coupling_logdet
+        return x, determinant
+
+    def inverse(self, y: Tensor) -> Tensor:
+        A, c, _ = self.affine()
+        stacked = (torch.linalg.inv(A), c, self.w_in, self.w_out, self.b_out, *self.w_middle)
+        for parameters in reversed(list(zip(*(stack.unbind() for stack in stacked), strict=True))):
+            y = inverse_step(y, *parameters)
+        return y
+
+    def normalise(self, k: int, x: Tensor) -> None:
+        """Set actnorm `k` so that `x` leaves it with zero mean and unit variance; a constant one is only shifted."""
+        deviation, mean = torch.std_mean(x, (1, 2, 3), correction=0)
+        log_scale = torch.where(deviation > 1e-3, -deviation.clamp_min(1e-3).log(), 0.0)
+        self.actnorm_log_scale[k] = log_scale
+        self.actnorm_bias[k] = -mean * log_scale.exp()
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What leaves and what stays, ``(C_z, N, H, W)`` and ``(C - C_z, N, H, W)``; all leaves at the last level."""
+        leaving = self.channels if self.last else self.channels // 2
+        return x[:leaving], x[leaving:]
+
+    def prior(self, kept: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor]:
+        """Mean and log-scale of what leaves, each broadcastable to `shape` = ``(C_z, N, H, W)``."""
+        if not self.learned_prior:
+            zero = self.log_diagonal.new_zeros(1)
+            return zero, zero
+        if self.last:
+            mean, log_scale = self.prior_statistics.view(2, -1, 1, 1, 1)
+            return mean, log_scale
+        out = self.prior_weight @ Neighbourhoods.apply(kept) + self.prior_bias[:, None]
+        mean, raw = out.view(2, *shape)
+        return mean, LOG_SCALE_BOUND * torch.tanh(raw / LOG_SCALE_BOUND)
+
+
+def squeeze(x: Tensor) -> Tensor:
+    """Blocks of 2x2 pixels become channels: ``(C, N, H, W) -> (4C, N, H/2, W/2)`` (Real NVP, section 3.6)."""
+    C, N, H, W = x.shape
+    return x.reshape(C, N, H // 2, 2, W // 2, 2).permute(0, 3, 5, 1, 2, 4).reshape(4 * C, N, H // 2, W // 2)
+
+
+def unsqueeze(x: Tensor) -> Tensor:
+    """Undo `squeeze`: ``(4C, N, H, W) -> (C, N, 2H, 2W)``."""
+    C, N, H, W = x.shape
+    return x.reshape(C // 4, 2, 2, N, H, W).permute(0, 3, 4, 1, 5, 2).reshape(C // 4, N, 2 * H, 2 * W)
+
+
+def spread(term: Tensor, block: int) -> Tensor:
+    """Share each value evenly among the pixels of its block: ``(N, H, W) -> (N, block*H, block*W)``."""
+    return term.repeat_interleave(block, 1).repeat_interleave(block, 2) / block**2
+
+
+def gaussian_log_prob(z: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
+    """Log-density of a normal distribution with standard deviation ``exp(log_scale)``, elementwise."""
+    return -0.5 * (LOG_TWO_PI + ((z - mean) * torch.exp(-log_scale)).square()) - log_scale

@@ -1,0 +1,333 @@
+"""Numbers of the report: ranking quality with intervals, pixel and region quality of maps, conformal thresholds.
+
+Scores are higher for more anomalous. Ranking measures use the order alone, so they accept infinite scores; NaN is
+refused everywhere. Arguments that do not fit raise a ValueError that names them.
+
+Intervals are percentile intervals of a two-level bootstrap over crossed factors (Owen 2007, "pigeonhole bootstrap"):
+test images and training seeds are resampled independently, the same images for every seed, since all seeds score the
+same images. S seeds understate their variance by (S - 1) / S, so their deviations are inflated by sqrt(S / (S - 1)).
+Few seeds remain coarse (three allow ten distinct resamples): where seeds alone make the spread, a nominal 95 % interval
+covers 62 % with 2 seeds, 80 % with 3, 88 % with 5 and 90 % with 10; where seeds and images share it equally, 92 to 94 %
+(1000 simulated normal data sets each). With one seed the interval speaks of the images only.
+"""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from math import floor, inf, sqrt
+from typing import NamedTuple
+
+import numpy as np
+from scipy.ndimage import label
+from scipy.stats import rankdata
+from sklearn.metrics import average_precision_score
+
+Maps = Sequence[np.ndarray] | np.ndarray
+
+
+class Interval(NamedTuple):
+    """An estimate and the ends of its confidence interval, in the unit of the estimate."""
+
+    value: float
+    low: float
+    high: float
+
+
+def auroc(normal: np.ndarray, anomalous: np.ndarray) -> float:
+    """Area under the ROC curve in [0, 1]: the chance that an anomalous image outscores a normal one; ties count half.
+
+    Args:
+        normal, anomalous: scores of the two groups of images, shapes (N,) and (M,).
+
+    Source: Hanley & McNeil 1982 (the Mann-Whitney form).
+    """
+    normal, anomalous = np.sort(_scores(normal, "normal")), _scores(anomalous, "anomalous")
+    outscored = np.searchsorted(normal, anomalous, "left") + np.searchsorted(normal, anomalous, "right")
+    return float(outscored.sum() / (2 * normal.size * anomalous.size))
+
+
+def average_precision(normal: np.ndarray, anomalous: np.ndarray) -> float:
+    """Average precision in (0, 1] of scores (N,) and (M,), the anomalous images being the positives.
+
+    Chance is their share M / (N + M). Stepwise, not interpolated (`sklearn.metrics.average_precision_score`).
+    """
+    normal, anomalous = _scores(normal, "normal"), _scores(anomalous, "anomalous")
+    is_anomalous = np.repeat([0, 1], [normal.size, anomalous.size])
+    ranks = rankdata(np.concatenate([normal, anomalous]))  # scikit-learn refuses infinite scores
+    return float(average_precision_score(is_anomalous, ranks))
+
+
+def auroc_interval(
+    normal: np.ndarray, anomalous: np.ndarray, level: float = 0.95, resamples: int = 1000, seed: int = 0
+) -> Interval:
+    """Mean AUROC over training seeds, with its bootstrap interval over seeds and test images.
+
+    If every seed separates the groups perfectly (AUROC 1 or 0), all resamples agree and the bootstrap would claim
+    certainty. The open end is then the one-sided exact bound given by min(N, M) disjoint pairs, all ordered alike:
+    AUROC >= (1 - level) ** (1 / min(N, M)), about 1 - 3 / min(N, M) at 95 %. It is conservative, as it leaves the other
+    pairs out, and so wider than the bootstrap interval of an AUROC just below 1.
+
+    Args:
+        normal: scores of N normal test images by S seeds, shape (S, N), or (N,) for one seed; N >= 2.
+        anomalous: scores of M anomalous test images by the same seeds, shape (S, M) or (M,); M >= 2.
+        level: nominal coverage in (0, 1).
+        resamples: number of bootstrap resamples.
+        seed: seed of the resampling, not of the training.
+
+    Source: Owen 2007; Clopper & Pearson 1934 and Hanley & Lippman-Hand 1983 (rule of three) for the exact bound.
+    """
+    normal, anomalous = _scores_by_seed(normal, "normal"), _scores_by_seed(anomalous, "anomalous")
+    _check_same_seeds(normal, anomalous, "normal and anomalous")
+    (seeds, n), m = normal.shape, anomalous.shape[1]
+    value = float(np.mean([auroc(a, b) for a, b in zip(normal, anomalous, strict=True)]))
+
+    # One sort a seed; a resample then only changes how often each score counts.
+    order = np.argsort(normal, axis=1)
+    ranked = np.take_along_axis(normal, order, axis=1)
+    below = [np.searchsorted(ranked[s], anomalous[s], "left") for s in range(seeds)]
+    up_to = [np.searchsorted(ranked[s], anomalous[s], "right") for s in range(seeds)]
+    rng = np.random.default_rng(seed)
+    draws = np.empty((resamples, seeds))
+    for draw in draws:
+        normal_counts, anomalous_counts = _resampled_counts(n, rng), _resampled_counts(m, rng)
+        for s in range(seeds):
+            cumulative = np.concatenate([[0], np.cumsum(normal_counts[order[s]])])
+            draw[s] = (cumulative[below[s]] + cumulative[up_to[s]]) @ anomalous_counts / (2 * n * m)
+    _, low, high = _percentile_interval(value, draws, level, rng)
+    exact = (1 - level) ** (1 / min(n, m))
+    return Interval(value, exact if value == 1 else max(low, 0.0), 1 - exact if value == 0 else min(high, 1.0))
+
+
+def mean_interval(values: np.ndarray, level: float = 0.95, resamples: int = 1000, seed: int = 0) -> Interval:
+    """Mean over seeds and images of finite `values` (S, N), or (N,) for one seed; N >= 2; the rest as `auroc_interval`.
+
+    For the same images under two conditions pass the differences image by image.
+    """
+    values = _scores_by_seed(values, "values", finite=True)
+    rng = np.random.default_rng(seed)
+    return _percentile_interval(float(values.mean()), _resampled_means(values, resamples, rng), level, rng)
+
+
+def difference_interval(
+    first: np.ndarray, second: np.ndarray, level: float = 0.95, resamples: int = 1000, seed: int = 0
+) -> Interval:
+    """Mean of `first` (S, N) minus mean of `second` (S, M), different images under the same S seeds.
+
+    Either may be (N,) for one seed; all finite; N, M >= 2; the rest as `auroc_interval`.
+    """
+    first, second = _scores_by_seed(first, "first", finite=True), _scores_by_seed(second, "second", finite=True)
+    _check_same_seeds(first, second, "first and second")
+    rng = np.random.default_rng(seed)
+    draws = _resampled_means(first, resamples, rng) - _resampled_means(second, resamples, rng)
+    return _percentile_interval(float(first.mean() - second.mean()), draws, level, rng)
+
+
+def slope_interval(
+    x: np.ndarray,
+    y: np.ndarray,
+    clusters: np.ndarray | None = None,
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Interval:
+    """Least-squares slope of y on x, mean over seeds, with a bootstrap over seeds and clusters of observations.
+
+    Observations that share a cause, such as the images of one frequency, are resampled together. Resamples in which x
+    does not vary are left out. Under about ten clusters the interval is too narrow.
+
+    Args:
+        x: shape (n,), finite, not constant.
+        y: shape (n,), or (S, n) for S seeds; finite.
+        clusters: labels, shape (n,), three or more distinct; left out, each observation is a cluster of its own.
+        level, resamples, seed: as `auroc_interval`.
+
+    Returns:
+        The slope, in units of y per unit of x.
+
+    Source: Cameron, Gelbach & Miller 2008 (pairs cluster bootstrap).
+    """
+    x, y = _scores(x, "x", finite=True), _scores_by_seed(y, "y", finite=True)
+    labels = np.arange(x.size) if clusters is None else np.asarray(clusters)
+    if not (x.size == y.shape[1] == labels.size):
+        raise ValueError(f"x, y and clusters must be of the same observations: {x.size}, {y.shape[1]}, {labels.size}")
+    names, index = np.unique(labels, return_inverse=True)
+    if len(names) < 3 or np.ptp(x) == 0:
+        raise ValueError(
+            f"a slope needs x to vary and three clusters or more; there are {len(names)}, x from {x.min()}"
+        )
+
+    x = x - x.mean()
+    moments = np.vstack([np.ones_like(x), x, x * x, y, x * y])  # (3 + 2S, n)
+    of_cluster = np.stack([np.bincount(index, weights=moment) for moment in moments], axis=1)  # (clusters, 3 + 2S)
+
+    def spread(sums: np.ndarray) -> np.ndarray:
+        return sums[:, 0] * sums[:, 2] - sums[:, 1] ** 2
+
+    def slopes(sums: np.ndarray) -> np.ndarray:
+        sum_y, sum_xy = np.split(sums[:, 3:], 2, axis=1)
+        return (sums[:, :1] * sum_xy - sums[:, 1:2] * sum_y) / spread(sums)[:, None]
+
+    rng = np.random.default_rng(seed)
+    drawn = np.stack([_resampled_counts(len(names), rng) @ of_cluster for _ in range(resamples)])
+    total = of_cluster.sum(axis=0, keepdims=True)
+    varied = spread(drawn) > 1e-9 * spread(total)
+    return _percentile_interval(float(slopes(total).mean()), slopes(drawn[varied]), level, rng)
+
+
+def _percentile_interval(value: float, draws: np.ndarray, level: float, rng: np.random.Generator) -> Interval:
+    """Interval of a mean over seeds from `draws` (R, S), the statistic of each seed on R resamples of the images."""
+    if not 0 < level < 1:
+        raise ValueError(f"level must be a coverage in (0, 1), not {level}")
+    resamples, seeds = draws.shape
+    means = draws.mean(axis=1)
+    if seeds > 1:
+        chosen = np.take_along_axis(draws, rng.integers(seeds, size=(resamples, seeds)), axis=1).mean(axis=1)
+        means = means + sqrt(seeds / (seeds - 1)) * (chosen - means)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(value, float(low), float(high))
+
+
+def _resampled_counts(n: int, rng: np.random.Generator) -> np.ndarray:
+    """How often each of n items occurs in one resample with replacement, shape (n,)."""
+    return np.bincount(rng.integers(n, size=n), minlength=n)
+
+
+def _resampled_means(values: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """Mean of each seed of `values` (S, N) on each resample of the images, shape (R, S)."""
+    n = values.shape[1]
+    return np.stack([_resampled_counts(n, rng) @ values.T for _ in range(resamples)]) / n
+
+
+def pixel_auroc(maps: Maps, masks: Maps) -> float:
+    """AUROC in [0, 1] of the pixels of all images together; exact, ties count half.
+
+    Args:
+        maps: N anomaly maps (H, W), as an array (N, H, W) or a sequence of images of any sizes.
+        masks: N bool masks of the same sizes, true on the defect; defect and normal pixels must both occur.
+
+    Memory: one copy of the normal pixels beside the arguments (100 images of 1 MP: 0.4 GB, 12 s on one core).
+    """
+    background = _sorted_background(maps, masks)
+    areas = [_found_area(background, np.sort(m[mask]), limit=1.0) for m, mask in zip(maps, masks, strict=True)]
+    return float(np.concatenate(areas).mean())
+
+
+def aupro(maps: Maps, masks: Maps, limit: float = 0.3) -> float:
+    """Area under the per-region-overlap curve up to the false-positive rate `limit`, divided by it: in [0, 1]; exact.
+
+    The curve gives, over all thresholds, the mean over defect regions (8-connected) of the share found against the
+    share of normal pixels flagged, straight between distinct scores. A perfect map has 1. A constant map has limit / 2,
+    as its curve is the diagonal; a random one has that on average. `maps`, `masks` and memory: as `pixel_auroc`.
+
+    Source: Bergmann et al. 2021 (the MVTec AD data set, IJCV), its evaluation by per-region overlap.
+    """
+    return float(np.concatenate(region_overlaps(maps, masks, limit)).mean())
+
+
+def region_overlaps(maps: Maps, masks: Maps, limit: float = 0.3) -> list[np.ndarray]:
+    """The values whose mean is `aupro`: for each image an array in [0, 1], one value a region (none: empty).
+
+    The overlap curve is a mean over regions, and a region's curve a mean over its pixels, so their areas are too.
+    """
+    if not 0 < limit <= 1:
+        raise ValueError(f"limit must be a false-positive rate in (0, 1], not {limit}")
+    background = _sorted_background(maps, masks)
+    overlaps = []
+    for anomaly_map, mask in zip(maps, masks, strict=True):
+        regions, count = label(mask, structure=np.ones((3, 3)))
+        order = np.argsort(anomaly_map[mask])  # searching in order keeps to the processor's cache
+        scores, region = anomaly_map[mask][order], regions[mask][order] - 1
+        areas = np.bincount(region, weights=_found_area(background, scores, limit), minlength=count)
+        overlaps.append(areas / limit / np.bincount(region, minlength=count))
+    return overlaps
+
+
+def _found_area(background: np.ndarray, scores: np.ndarray, limit: float) -> np.ndarray:
+    """Area under each pixel's own curve, found (0 to 1) against false-positive rate, up to `limit`.
+
+    The curve rises from 0 to 1 between the shares of normal pixels that score above the pixel and at least as high:
+    a step, or a straight ramp where scores tie.
+    """
+    n = background.size
+    start = (n - np.searchsorted(background, scores, "right")) / n
+    end = (n - np.searchsorted(background, scores, "left")) / n
+    after_start, after_end = np.maximum(limit - start, 0), np.maximum(limit - end, 0)
+    height = np.divide(after_start - after_end, end - start, out=np.ones(len(scores)), where=end > start)
+    return height * (after_start + after_end) / 2
+
+
+def _sorted_background(maps: Maps, masks: Maps) -> np.ndarray:
+    """Scores of all normal pixels, ascending, once maps and masks are known to fit together."""
+    if len(maps) != len(masks):
+        raise ValueError(f"maps and masks must be of the same images, not {len(maps)} and {len(masks)}")
+    for i, (anomaly_map, mask) in enumerate(zip(maps, masks, strict=True)):
+        if mask.dtype != np.bool_:
+            raise ValueError(f"masks[{i}] must be bool, not {mask.dtype}: pass `masks > 0`")
+        if anomaly_map.ndim != 2 or anomaly_map.shape != mask.shape:
+            raise ValueError(f"maps[{i}] and masks[{i}] must be (H, W) alike, not {anomaly_map.shape}, {mask.shape}")
+        if np.isnan(anomaly_map).any():
+            raise ValueError(f"maps[{i}] holds NaN")
+    sizes = [np.count_nonzero(~mask) for mask in masks]
+    if sum(sizes) in (0, sum(mask.size for mask in masks)):
+        raise ValueError("masks must hold both defect and normal pixels")
+    background = np.empty(sum(sizes), dtype=np.result_type(*{m.dtype for m in maps}))
+    for anomaly_map, mask, size, end in zip(maps, masks, sizes, np.cumsum(sizes), strict=True):
+        background[end - size : end] = anomaly_map[~mask]
+    background.sort()
+    return background
+
+
+def conformal_threshold(calibration_scores: np.ndarray, false_alarm_rate: float) -> float:
+    """Threshold that the score of a new normal image exceeds with probability at most `false_alarm_rate`.
+
+    It is the ceil((n + 1)(1 - rate))-th smallest of the n calibration scores, and infinite (nothing is flagged) where
+    n < 1 / rate - 1, as no finite one has the guarantee. This holds for any model and distribution, on average over
+    calibration sets, if the calibration images were held out of training and are exchangeable with the new one. Without
+    ties the rate is also above `false_alarm_rate` - 1 / (n + 1).
+
+    Args:
+        calibration_scores: scores of held-out normal images, shape (n,).
+        false_alarm_rate: in (0, 1).
+
+    Source: Vovk, Gammerman & Shafer 2005; Angelopoulos & Bates 2023 (split conformal prediction, outlier detection).
+    """
+    scores = np.sort(_scores(calibration_scores, "calibration_scores"))
+    if not 0 < false_alarm_rate < 1:
+        raise ValueError(f"false_alarm_rate must be in (0, 1), not {false_alarm_rate}")
+    # Fraction, because in floating point 0.29 * 100 is below 29, which would cost one rank.
+    above = floor(Fraction(str(false_alarm_rate)) * (scores.size + 1)) - 1
+    return float(scores[scores.size - above - 1]) if above >= 0 else inf
+
+
+def p_values(calibration_scores: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Conformal p-value of each of `scores` (N,), in [1 / (n + 1), 1]; low is anomalous.
+
+    It is (1 + number of the n `calibration_scores` at least as high) / (n + 1); for a normal image P(p <= a) <= a.
+    `p <= false_alarm_rate` flags the very images above `conformal_threshold`.
+
+    Source: Bates, Candes, Lei, Romano & Sesia 2023.
+    """
+    calibration = np.sort(_scores(calibration_scores, "calibration_scores"))
+    at_least = calibration.size - np.searchsorted(calibration, _scores(scores, "scores"), "left")
+    return (1 + at_least) / (1 + calibration.size)
+
+
+def _scores(values: np.ndarray, name: str, finite: bool = False) -> np.ndarray:
+    scores = np.asarray(values, dtype=np.float64)
+    if scores.ndim != 1 or scores.size == 0:
+        raise ValueError(f"{name} must have shape (n,), n >= 1, not {scores.shape}")
+    if np.isnan(scores).any() or (finite and np.isinf(scores).any()):
+        raise ValueError(f"{name} holds values that are {'not finite' if finite else 'NaN'}")
+    return scores
+
+
+def _scores_by_seed(values: np.ndarray, name: str, finite: bool = False) -> np.ndarray:
+    scores = np.atleast_2d(np.asarray(values, dtype=np.float64))
+    if scores.ndim != 2 or scores.shape[0] == 0 or scores.shape[1] < 2:
+        raise ValueError(f"{name} must have shape (seeds, images) or (images,), images >= 2, not {scores.shape}")
+    _scores(scores.ravel(), name, finite)
+    return scores
+
+
+def _check_same_seeds(first: np.ndarray, second: np.ndarray, names: str) -> None:
+    if len(first) != len(second):
+        raise ValueError(f"{names} must hold the scores of the same seeds, not of {len(first)} and {len(second)}")

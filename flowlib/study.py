@@ -1,0 +1,401 @@
+"""Run the study's notebooks: check every parameter first, execute them, keep what succeeded.
+
+Notebooks are ``notebooks/NN_name.ipynb``; one cell of each is tagged ``parameters`` and holds literals only. A profile
+is a flat papermill parameter file, ``notebooks/profiles/PROFILE.yaml``, shared by all notebooks. A run fills
+``reports/PROFILE/``: executed notebooks, their HTML, the ``figures``, ``tables`` and ``claims`` that they write, and
+``manifest.json``.
+"""
+
+import ast
+import contextlib
+import difflib
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Union
+
+import filelock
+import psutil
+import yaml
+from pydantic import TypeAdapter, ValidationError
+from tqdm import tqdm
+
+from flowlib.report import notebook_page, provenance, read_manifest, write_text
+
+ROOT = Path(__file__).resolve().parent.parent
+# One thread a process, set before a kernel imports torch: threads that spin on shared cores cost more than they give.
+THREADS = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1")
+
+
+class StudyError(ValueError):
+    """What was asked for cannot be run; the message names the file and argument, and what to write instead."""
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """A notebook to run: its file, every parameter it declares with its default, and the values it is given."""
+
+    path: Path
+    declared: dict[str, Any]
+    given: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A notebook being executed: its process, when it began, and the times of the files it had made before."""
+
+    notebook: Notebook
+    process: subprocess.Popen[bytes]
+    began: float
+    started: str
+    before: dict[str, int]
+
+
+def run(
+    profile: str,
+    notebooks: Sequence[str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    jobs: int = 1,
+    force: bool = False,
+    root: Path = ROOT,
+) -> dict[str, str]:
+    """Execute notebooks into ``reports/<profile>/`` and return the status of each: "ok", "failed" or "up to date".
+
+    A notebook is up to date when its key (`notebook_key`) is in the manifest with status ok and all it made is still
+    there; ``force`` runs it anyway. A failed notebook leaves ``NN_name.failed.ipynb`` beside its last good one and does
+    not stop the others. Ctrl-C, SIGTERM and SIGHUP end every kernel; what had finished by then stays recorded.
+
+    Args:
+        profile: name of a file in ``notebooks/profiles``, without ``.yaml``.
+        notebooks: names (``01_contamination``) to run; all when None or empty.
+        overrides: parameter values that win over the profile's; each must be declared by a selected notebook.
+        jobs: how many notebooks run at once, each in its own process.
+
+    Raises:
+        StudyError: before any kernel starts, for whatever `plan` refuses, ``jobs < 1``, or while another run is writing
+            the same report.
+    """
+    if jobs < 1:
+        raise StudyError(f"jobs must be at least 1, not {jobs}")
+    planned = plan(profile, notebooks, overrides, root)
+    report_dir = root / "reports" / profile
+    report_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(report_dir / ".lock", timeout=0), caught_signals() as signals:
+            return execute(planned, report_dir, root, jobs, force, signals)
+    except filelock.Timeout:
+        raise StudyError(f"another run is writing reports/{profile}: wait for it, or end it") from None
+
+
+def plan(
+    profile: str, notebooks: Sequence[str] | None = None, overrides: Mapping[str, Any] | None = None, root: Path = ROOT
+) -> list[Notebook]:
+    """Choose the notebooks and settle their parameters, without starting anything.
+
+    Raises:
+        StudyError: an unknown profile, notebook or parameter (near matches are named), a parameter whose type is not
+            that of its declared default, or a notebook whose parameters cell is missing or holds more than literals.
+    """
+    files = {path.stem: path for path in sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb"))}
+    profiles = {path.stem: path for path in (root / "notebooks" / "profiles").glob("*.yaml")}
+    if profile not in profiles:
+        raise StudyError(f"unknown profile {profile!r}: {near(profile, profiles)}")
+    for name in notebooks or ():
+        if name not in files:
+            raise StudyError(f"unknown notebook {name!r}: {near(name, files)}")
+    selected = list(dict.fromkeys(notebooks or files))
+    declared = {name: declared_parameters(path) for name, path in files.items()}
+
+    place = f"notebooks/profiles/{profile}.yaml"
+    sources = [  # where values come from, the values, and the notebooks of which one must declare each
+        (place, read_profile(profiles[profile], place), list(files)),
+        ("override", overrides or {}, selected),
+    ]
+    given: dict[str, dict[str, Any]] = {name: {} for name in selected}
+    for source, values, candidates in sources:
+        known = {parameter for name in candidates for parameter in declared[name]} - {"report_dir"}
+        for parameter, value in values.items():
+            if parameter not in known:
+                mend = "the runner sets it" if parameter == "report_dir" else near(parameter, known)
+                raise StudyError(f"{source}: parameter {parameter!r} is declared by none of the notebooks: {mend}")
+            for name in candidates:
+                if parameter in declared[name]:
+                    fitting = checked(source, name, parameter, value, declared[name][parameter])
+                    if name in given:
+                        given[name][parameter] = fitting
+    for name in selected:
+        if "report_dir" in declared[name]:
+            given[name]["report_dir"] = f"reports/{profile}"
+    return [Notebook(files[name], declared[name], given[name]) for name in selected]
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """The known names most like a mistyped one, or all of them when none is."""
+    known = sorted(known)
+    close = [other for other in known if name and other.startswith(name)] or difflib.get_close_matches(name, known)
+    return f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(known) or 'none'}"
+
+
+def declared_parameters(path: Path) -> dict[str, Any]:
+    """Names and literal defaults of a notebook's parameters cell; StudyError names the line that is not one."""
+    place = f"notebooks/{path.name}"
+    tagged = [text for kind, text, tags in read_cells(path) if kind == "code" and "parameters" in tags]
+    if len(tagged) != 1:
+        raise StudyError(f"{place}: {len(tagged)} cells are tagged `parameters`: tag exactly one")
+    try:
+        statements = ast.parse(tagged[0]).body
+    except SyntaxError as error:
+        raise StudyError(f"{place}: parameters, line {error.lineno}: {error.msg}") from None
+    values: dict[str, Any] = {}
+    for statement in statements:
+        try:
+            match statement:
+                case ast.Assign(targets=[ast.Name(id=name)], value=literal):
+                    values[name] = ast.literal_eval(literal)
+                    strict_type(values[name])
+                case _:
+                    raise ValueError
+        except ValueError:
+            raise StudyError(
+                f"{place}: parameters, line {statement.lineno}: `{ast.unparse(statement)}` is not `name = literal` "
+                "(a number, text, True, False, None, or a list or dict of these)"
+            ) from None
+    return values
+
+
+def read_cells(path: Path) -> list[tuple[str, str, list[str]]]:
+    """(type, text, tags) of each cell of a notebook; StudyError when the file is not one."""
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        return [(cell["cell_type"], "".join(cell["source"]), cell["metadata"].get("tags", [])) for cell in cells]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StudyError(f"notebooks/{path.name} is not a readable notebook ({error!r}): restore it") from None
+
+
+def read_profile(path: Path, place: str) -> dict[str, Any]:
+    """The parameters of a profile file; StudyError when it is not one flat YAML mapping."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise StudyError(f"{place} is not YAML: {' '.join(str(error).split())}") from None
+    if not (isinstance(values, dict) and all(isinstance(name, str) for name in values)):
+        raise StudyError(f"{place}: write one `name: value` a line")
+    return values
+
+
+def strict_type(default: Any) -> Any:
+    """The type that a value must have to stand in for a default: its own, element by element for lists and dicts.
+
+    None says nothing of the type meant, so it stands for any; an empty list or dict for one of any elements.
+    """
+    if default is None:
+        return Any
+    if isinstance(default, bool | int | float | str):
+        return type(default)
+    if isinstance(default, list | dict):
+        elements = default.values() if isinstance(default, dict) else default
+        element = Union[tuple(strict_type(value) for value in elements)] if elements else Any  # noqa: UP007
+        return dict[str, element] if isinstance(default, dict) else list[element]  # type: ignore[valid-type]
+    raise ValueError(f"no parameter can be a {type(default).__name__}")
+
+
+def checked(source: str, notebook: str, parameter: str, value: Any, default: Any) -> Any:
+    """The value, if it has the type of the declared default (an int may stand for a float); else StudyError."""
+    try:
+        return TypeAdapter(strict_type(default)).validate_python(value, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        message = f"{source}: parameter {parameter!r}: {first['msg'].lower()}, not {first['input']!r}"
+        message += f" (the default in {notebook} is {default!r})"
+        if isinstance(first["input"], str) and re.fullmatch(r"[-+]?\d+[eE][-+]?\d+", first["input"]):
+            message += f"; YAML reads {first['input']} as text: write {re.sub('[eE]', '.0e', first['input'])}"
+        raise StudyError(message) from None
+
+
+def execute(
+    planned: Sequence[Notebook], report_dir: Path, root: Path, jobs: int, force: bool, signals: Sequence[int]
+) -> dict[str, str]:
+    """Run what is not up to date, at most ``jobs`` at once; the manifest is rewritten after each notebook."""
+    entries = read_manifest(report_dir).get("notebooks", {})
+    entries = {name: entry for name, entry in entries.items() if (root / "notebooks" / f"{name}.ipynb").exists()}
+    keys = {notebook.name: notebook_key(notebook, root) for notebook in planned}
+    statuses = {}
+    for name, key in keys.items():
+        if not force and up_to_date(entries.get(name, {}), key, report_dir):
+            statuses[name] = "up to date"
+            tell(f"{name}: up to date")
+    waiting = [notebook for notebook in planned if notebook.name not in statuses]
+    if not waiting:
+        return statuses
+    began = time.monotonic()
+    facts = {"profile": report_dir.name, **provenance(root), "started": now()}
+    running: list[Attempt] = []
+    bar = tqdm(total=len(waiting), desc=report_dir.name, unit="notebook", disable=None)
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                running.append(start(waiting.pop(0), report_dir, root))
+            time.sleep(0.1)
+            if signals:
+                raise SystemExit(128 + signals[0])
+            for attempt in [attempt for attempt in running if attempt.process.poll() is not None]:
+                name = attempt.notebook.name
+                origin = {"key": keys[name], "commit": facts["commit"], "dirty": facts["dirty"]}
+                entries[name] = finish(attempt, report_dir) | origin
+                statuses[name] = entries[name]["status"]
+                facts["wall_seconds"] = round(time.monotonic() - began, 1)
+                manifest = facts | {"notebooks": dict(sorted(entries.items()))}
+                write_text(report_dir / "manifest.json", json.dumps(manifest, indent=2) + "\n")
+                running.remove(attempt)
+                bar.update()
+            if not bar.disable:
+                bar.set_postfix_str(", ".join(progress(attempt, report_dir) for attempt in running))
+    finally:
+        bar.close()
+        for attempt in running:
+            kill_tree(attempt.process)
+            for path in scratch(attempt.notebook.name, report_dir):
+                path.unlink(missing_ok=True)
+    return {name: statuses[name] for name in keys}
+
+
+def start(notebook: Notebook, report_dir: Path, root: Path) -> Attempt:
+    """Start papermill on a notebook, in a session of its own so that Ctrl-C reaches the runner alone."""
+    tell(f"{notebook.name}: started")
+    partial, log = scratch(notebook.name, report_dir)
+    partial.unlink(missing_ok=True)
+    source, target = (str(path.relative_to(root)) for path in (notebook.path, partial))
+    command = [sys.executable, "-m", "papermill", source, target, "--kernel", "python3", "--language", "python"]
+    command += ["--parameters_yaml", yaml.safe_dump(notebook.given)]
+    before = written(notebook.name, report_dir)
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            command,
+            cwd=root,
+            env=os.environ | THREADS,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+    return Attempt(notebook, process, time.monotonic(), now(), before)
+
+
+def finish(attempt: Attempt, report_dir: Path) -> dict[str, Any]:
+    """Put an ended notebook's files in place and return its manifest entry.
+
+    The exit code decides: a kernel that was killed leaves cells that all look completed.
+    """
+    name, exit_code = attempt.notebook.name, attempt.process.returncode
+    seconds = time.monotonic() - attempt.began
+    partial, log = scratch(name, report_dir)
+    failed = report_dir / f"{name}.failed.ipynb"
+    outputs = []
+    if exit_code == 0:
+        write_text(report_dir / f"{name}.html", notebook_page(partial))
+        partial.replace(report_dir / f"{name}.ipynb")
+        failed.unlink(missing_ok=True)
+        after = written(name, report_dir)
+        outputs = [
+            f"{name}.ipynb",
+            f"{name}.html",
+            *(file for file in after if after[file] != attempt.before.get(file)),
+        ]
+        tell(f"{name}: finished in {seconds:.0f} s")
+    else:
+        if partial.exists():
+            partial.replace(failed)
+        text = re.sub(r"\x1b\[[0-9;]*m", "", log.read_text(encoding="utf-8", errors="replace"))
+        text = text[max(0, text.rfind("Exception encountered at")) :]  # where papermill's own stack ends
+        lines = [line for line in re.split(r"[\r\n]+", text) if line.strip() and not line.startswith("Executing:")]
+        tell(
+            "\n".join(
+                [*lines[-30:], f"{name}: FAILED after {seconds:.0f} s (exit code {exit_code}), see {failed.name}"]
+            )
+        )
+    log.unlink()
+    return {
+        "status": "ok" if exit_code == 0 else "failed",
+        "started": attempt.started,
+        "seconds": round(seconds, 1),
+        "parameters": attempt.notebook.declared | attempt.notebook.given,
+        "outputs": outputs,
+    }
+
+
+def scratch(name: str, report_dir: Path) -> tuple[Path, Path]:
+    """Where a notebook is executed, and its log, until it has ended."""
+    return report_dir / f".{name}.ipynb", report_dir / f".{name}.log"
+
+
+def written(name: str, report_dir: Path) -> dict[str, int]:
+    """A notebook's files in figures, tables and claims (they begin with its two digits), with their times in ns."""
+    files = [path for folder in ("figures", "tables", "claims") for path in (report_dir / folder).glob(f"{name[:2]}_*")]
+    return {path.relative_to(report_dir).as_posix(): path.stat().st_mtime_ns for path in sorted(files)}
+
+
+def up_to_date(entry: Mapping[str, Any], key: str, report_dir: Path) -> bool:
+    same = entry.get("status") == "ok" and entry.get("key") == key
+    return same and all((report_dir / file).exists() for file in entry["outputs"])
+
+
+def notebook_key(notebook: Notebook, root: Path) -> str:
+    """SHA-256 of all that determines a notebook's results: its cells and parameters, flowlib's code, the versions."""
+    parameters = notebook.declared | notebook.given
+    digest = hashlib.sha256(json.dumps([read_cells(notebook.path), parameters], sort_keys=True).encode())
+    for path in [*sorted((root / "flowlib").glob("*.py")), root / "requirements.lock"]:
+        if path.exists():
+            digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def progress(attempt: Attempt, report_dir: Path) -> str:
+    """A notebook's name and how many of its cells are done, ``01_contamination 5/14``, by papermill's own bar."""
+    _, log = scratch(attempt.notebook.name, report_dir)
+    cells = re.findall(r"\| *(\d+/\d+) \[", log.read_text(encoding="utf-8", errors="replace"))
+    return f"{attempt.notebook.name} {cells[-1] if cells else ''}"
+
+
+def tell(line: str) -> None:
+    """Print to stderr, above the progress bar where there is one."""
+    tqdm.write(line, file=sys.stderr)
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@contextlib.contextmanager
+def caught_signals() -> Iterator[list[int]]:
+    """Collect Ctrl-C, SIGTERM and SIGHUP in a list, to be acted on where no process is half started."""
+    caught: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    previous = {number: signal.signal(number, lambda received, _: caught.append(received)) for number in numbers}
+    try:
+        yield caught
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def kill_tree(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process and all its descendants: a kernel has a session of its own, which no signal to a group reaches."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        parent = psutil.Process(process.pid)
+        for member in [parent, *parent.children(recursive=True)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.kill()
+    process.wait()

@@ -1,0 +1,354 @@
+"""Metrics against slow references, exact answers and the guarantees that they state."""
+
+from math import floor, inf, sqrt
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter, label
+from scipy.stats import linregress
+from sklearn.metrics import roc_auc_score
+
+from flowlib.metrics import (
+    Interval,
+    aupro,
+    auroc,
+    auroc_interval,
+    average_precision,
+    conformal_threshold,
+    difference_interval,
+    mean_interval,
+    p_values,
+    pixel_auroc,
+    region_overlaps,
+    slope_interval,
+)
+
+tied_scores = st.lists(st.integers(-3, 3), min_size=1, max_size=30)
+
+
+@given(tied_scores, tied_scores)
+@settings(deadline=None)
+def test_auroc_counts_pairs_and_half_of_the_ties(normal: list[int], anomalous: list[int]) -> None:
+    pairs = [(b > a) + 0.5 * (b == a) for a in normal for b in anomalous]
+    assert auroc(np.array(normal), np.array(anomalous)) == pytest.approx(np.mean(pairs))
+    assert auroc(np.array(anomalous), np.array(normal)) == pytest.approx(1 - np.mean(pairs))
+
+
+def test_ranking_measures_accept_infinite_scores_and_have_known_values() -> None:
+    normal, anomalous = np.array([-inf, 0.0, 2.0]), np.array([1.0, inf])
+    assert auroc(normal, anomalous) == pytest.approx(5 / 6)
+    # By falling score: anomalous (precision 1), normal, anomalous (precision 2/3), each with half of the recall.
+    assert average_precision(normal, anomalous) == pytest.approx((1 + 2 / 3) / 2)
+    assert average_precision(np.zeros(30), np.zeros(10)) == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize(
+    ("normal", "anomalous", "named"),
+    [([], [1.0], "normal"), ([1.0], [np.nan], "anomalous"), ([1.0], [[1.0]], "anomalous")],
+)
+def test_unfit_scores_are_refused_by_name(normal: list, anomalous: list, named: str) -> None:
+    for measure in (auroc, average_precision):
+        with pytest.raises(ValueError, match=f"^{named} "):
+            measure(np.array(normal), np.array(anomalous))
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_auroc_interval_is_the_bootstrap_written_out(seeds: int) -> None:
+    rng = np.random.default_rng(1)
+    normal, anomalous = rng.integers(0, 9, size=(seeds, 37)), rng.integers(3, 12, size=(seeds, 23))  # with many ties
+    again = np.random.default_rng(5)
+    images = [(again.integers(37, size=37), again.integers(23, size=23)) for _ in range(200)]
+    draws = np.array([[auroc(normal[s][i], anomalous[s][j]) for s in range(seeds)] for i, j in images])
+    means = draws.mean(axis=1)
+    if seeds > 1:
+        chosen = [draws[r][again.integers(seeds, size=seeds)].mean() for r in range(200)]
+        means += sqrt(seeds / (seeds - 1)) * (chosen - means)
+    value = np.mean([auroc(normal[s], anomalous[s]) for s in range(seeds)])
+    expected = [value, *np.quantile(means, [0.05, 0.95])]
+    assert auroc_interval(normal, anomalous, level=0.9, resamples=200, seed=5) == pytest.approx(expected)
+
+
+def test_all_seeds_share_each_resample_of_the_images() -> None:
+    """Three seeds that agree on every image say no more about the images than one does."""
+    rng = np.random.default_rng(2)
+    normal, anomalous = rng.normal(size=60), rng.normal(size=50) + 1
+    one = auroc_interval(normal, anomalous)
+    assert auroc_interval(np.tile(normal, (3, 1)), np.tile(anomalous, (3, 1))) == pytest.approx(one)
+    assert mean_interval(np.tile(normal, (3, 1))) == pytest.approx(mean_interval(normal))
+    pairs = [difference_interval(np.tile(normal, (s, 1)), np.tile(anomalous, (s, 1))) for s in (1, 3)]
+    assert pairs[0] == pytest.approx(pairs[1])
+
+
+def test_spread_between_seeds_is_inflated_for_their_small_number() -> None:
+    """All three draws fall on the lowest seed once in 27 resamples, more than 2.5 %: the ends are the extreme seeds."""
+    values = np.tile([[-1.0], [0.0], [1.0]], (1, 20))
+    assert mean_interval(values) == pytest.approx((0, -sqrt(3 / 2), sqrt(3 / 2)))
+    normal = np.tile(np.arange(100.0), (3, 1))
+    value, low, high = auroc_interval(normal, normal + np.array([[50.0], [100.0], [100.0]]))
+    assert value == pytest.approx((0.875 + 1 + 1) / 3)
+    assert low < 0.875
+    assert high == 1  # not the 1.01 to which the inflation leads
+
+
+def test_auroc_interval_follows_its_arguments() -> None:
+    rng = np.random.default_rng(3)
+    normal, anomalous = rng.normal(size=(2, 40)), rng.normal(size=(2, 30)) + 1
+    value, low, high = auroc_interval(normal, anomalous)
+    assert value == pytest.approx(np.mean([auroc(normal[s], anomalous[s]) for s in range(2)]))
+    assert low < value < high
+    assert auroc_interval(normal, anomalous) == (value, low, high)
+    assert auroc_interval(normal, anomalous, seed=1) != (value, low, high)
+    narrow = auroc_interval(normal, anomalous, level=0.5)
+    assert low < narrow.low < narrow.high < high
+
+
+def test_perfect_separation_keeps_the_doubt_of_the_smaller_group() -> None:
+    normal, anomalous = np.arange(1000.0), np.arange(2000.0, 2100.0)
+    for seeds in (1, 3):
+        above = auroc_interval(np.tile(normal, (seeds, 1)), np.tile(anomalous, (seeds, 1)))
+        assert above == pytest.approx((1, 1 - 3 / 100, 1), abs=1e-3)
+        assert above.low**100 == pytest.approx(0.05)  # the chance of 100 ordered pairs of 100 is then just 5 %
+        below = auroc_interval(np.tile(anomalous, (seeds, 1)), np.tile(normal, (seeds, 1)))
+        assert below == pytest.approx((0, 0, 1 - above.low))
+
+
+@pytest.mark.parametrize("seeds", [1, 4])
+def test_mean_and_difference_intervals_have_the_width_of_theory(seeds: int) -> None:
+    rng = np.random.default_rng(4)
+    first, second = rng.normal(5, 2, size=400), rng.normal(1, 6, size=300)
+    mean = mean_interval(np.tile(first, (seeds, 1)), resamples=4000)
+    error = first.std() / sqrt(400)
+    assert mean == pytest.approx((first.mean(), first.mean() - 1.96 * error, first.mean() + 1.96 * error), abs=0.02)
+    difference = difference_interval(np.tile(first, (seeds, 1)), np.tile(second, (seeds, 1)), resamples=4000)
+    error, middle = sqrt(first.var() / 400 + second.var() / 300), first.mean() - second.mean()
+    assert difference == pytest.approx((middle, middle - 1.96 * error, middle + 1.96 * error), abs=0.06)
+
+
+def test_slope_is_least_squares_with_the_width_of_theory() -> None:
+    rng = np.random.default_rng(5)
+    x = rng.uniform(1e8, 1e8 + 10, size=500)
+    y = np.stack([3 * x + rng.normal(size=500)] * 2)
+    value, low, high = slope_interval(x, y, resamples=4000)
+    line = linregress(x, y[0])
+    assert value == pytest.approx(line.slope)
+    residuals, centred = y[0] - line.slope * x - line.intercept, x - x.mean()
+    error = sqrt(np.sum((centred * residuals) ** 2)) / np.sum(centred**2)  # White's, as pairs are resampled
+    assert (low, high) == pytest.approx((value - 1.96 * error, value + 1.96 * error), abs=0.1 * error)
+
+
+def test_slope_is_the_mean_over_seeds() -> None:
+    x = np.arange(50.0)
+    assert slope_interval(x, np.stack([1 * x, 2 * x, 6 * x])).value == pytest.approx(3)
+
+
+def test_slope_resamples_whole_clusters() -> None:
+    """Ten copies of each observation, marked as such, add nothing; taken for independent they would."""
+    rng = np.random.default_rng(6)
+    x = rng.normal(size=30)
+    y = x + rng.normal(size=30)
+    once = slope_interval(x, y)
+    clusters = np.repeat([f"image {i:02}" for i in range(30)], 10)
+    assert slope_interval(np.repeat(x, 10), np.repeat(y, 10), clusters) == pytest.approx(once)
+    size = rng.integers(1, 9, size=30)
+    ragged_x, ragged_y, ragged = np.repeat(x, size), np.repeat(y, size), np.repeat(np.arange(30), size)
+    order = rng.permutation(len(ragged))
+    shuffled = slope_interval(ragged_x[order], ragged_y[order], ragged[order])
+    assert shuffled == pytest.approx(slope_interval(ragged_x, ragged_y, ragged))
+    independent = slope_interval(np.repeat(x, 10), np.repeat(y, 10))
+    assert independent.high - independent.low < 0.6 * (once.high - once.low)
+
+
+def test_slope_survives_resamples_without_spread() -> None:
+    """Of three clusters with one x each, one resample in nine takes the same cluster three times."""
+    x = np.repeat([1.0, 2.0, 3.0], 4)
+    assert slope_interval(x, 2 * x + 1, clusters=x) == pytest.approx((2, 2, 2))
+
+
+def test_unfit_samples_are_refused_by_name() -> None:
+    three, five = np.ones((3, 4)), np.ones((5, 4))
+    with pytest.raises(ValueError, match="normal and anomalous must hold the scores of the same seeds, not of 3 and 5"):
+        auroc_interval(three, five)
+    with pytest.raises(ValueError, match="first and second must hold"):
+        difference_interval(three, five)
+    with pytest.raises(ValueError, match="values must have shape"):
+        mean_interval(np.ones((3, 1)))
+    with pytest.raises(ValueError, match="values holds values that are not finite"):
+        mean_interval(np.array([1.0, inf]))
+    with pytest.raises(ValueError, match="level"):
+        auroc_interval(three, three + 1, level=95)
+    with pytest.raises(ValueError, match="three clusters"):
+        slope_interval(np.arange(4.0), np.arange(4.0), clusters=np.array([0, 0, 1, 1]))
+    with pytest.raises(ValueError, match="x to vary"):
+        slope_interval(np.ones(4), np.arange(4.0))
+    with pytest.raises(ValueError, match="same observations: 4, 5, 4"):
+        slope_interval(np.arange(4.0), np.arange(5.0))
+
+
+# Maps. The reference thresholds at every distinct score and integrates the curve it gets, region by region.
+
+
+def reference_aupro(maps: np.ndarray, masks: np.ndarray, limit: float) -> float:
+    false_positive_rates, overlaps = [0.0], [0.0]
+    for threshold in np.unique(maps)[::-1]:
+        found, false_positives, normal = [], 0, 0
+        for anomaly_map, mask in zip(maps, masks, strict=True):
+            flagged = anomaly_map >= threshold
+            regions, count = label(mask, np.ones((3, 3)))
+            found += [flagged[regions == r].mean() for r in range(1, count + 1)]
+            false_positives += np.sum(flagged & ~mask)
+            normal += np.sum(~mask)
+        false_positive_rates.append(false_positives / normal)
+        overlaps.append(np.mean(found))
+    # Reaching `limit` from the left: of a vertical piece at `limit`, the foot counts; it has no area either way.
+    inside = np.array(false_positive_rates) < limit
+    at_limit = np.interp(limit, false_positive_rates, overlaps)
+    x = np.append(np.array(false_positive_rates)[inside], limit)
+    return float(np.trapezoid(np.append(np.array(overlaps)[inside], at_limit), x) / limit)
+
+
+def smooth_maps(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    masks = gaussian_filter(rng.normal(size=(3, 14, 18)), (0, 2, 2)) > 0.2
+    masks[0] = False
+    return gaussian_filter(rng.normal(size=masks.shape), (0, 1, 1)) + 0.2 * masks, masks
+
+
+@pytest.mark.parametrize("limit", [0.05, 0.3, 1.0])
+@pytest.mark.parametrize("decimals", [9, 1])  # 1: many ties within and across the groups
+@pytest.mark.parametrize("seed", [0, 1])
+def test_aupro_equals_thresholding_at_every_score(seed: int, decimals: int, limit: float) -> None:
+    maps, masks = smooth_maps(seed)
+    maps = maps.round(decimals)
+    assert aupro(maps, masks, limit) == pytest.approx(reference_aupro(maps, masks, limit), abs=1e-12)
+
+
+@given(st.integers(0, 10**6), st.integers(1, 4), st.floats(0.01, 1.0))
+@settings(max_examples=40, deadline=None)
+def test_aupro_of_any_small_map_equals_the_reference_and_stays_in_range(seed: int, grades: int, limit: float) -> None:
+    rng = np.random.default_rng(seed)
+    masks = rng.random((2, 5, 6)) < 0.3
+    masks[0, 0, :2] = True, False
+    maps = rng.integers(0, grades, size=masks.shape)
+    assert aupro(maps, masks, limit) == pytest.approx(reference_aupro(maps, masks, limit), abs=1e-12)
+    assert 0 <= aupro(maps, masks, limit) <= 1
+
+
+def test_aupro_known_answers() -> None:
+    _, masks = smooth_maps(2)
+    for limit in (0.05, 0.3, 1.0):
+        assert aupro(masks.astype(np.float32), masks, limit) == pytest.approx(1)
+        assert aupro(-masks.astype(np.float32), masks, limit) == pytest.approx(0, abs=1e-12)
+        assert aupro(np.ones(masks.shape), masks, limit) == pytest.approx(limit / 2)
+    masks = np.zeros((40, 64, 64), dtype=bool)
+    masks[:, 10:30, 20:50] = True
+    assert aupro(np.random.default_rng(0).random(masks.shape), masks) == pytest.approx(0.15, abs=0.01)
+
+
+def test_every_region_counts_alike_and_diagonal_neighbours_are_one_region() -> None:
+    mask = np.zeros((1, 12, 12), dtype=bool)
+    mask[0, 0:4, 0:4] = True  # 16 pixels, found
+    mask[0, 6, 6] = mask[0, 7, 7] = True  # 2 pixels touching at a corner, one of them found
+    found = mask.astype(float)
+    found[0, 7, 7] = -1
+    assert [overlap.tolist() for overlap in region_overlaps(found, mask)] == [pytest.approx([1, 0.5])]
+    assert aupro(found, mask) == pytest.approx(0.75)
+    assert pixel_auroc(found, mask) == pytest.approx(17 / 18)
+
+
+def test_region_overlaps_belong_to_their_images() -> None:
+    maps, masks = smooth_maps(3)
+    overlaps = region_overlaps(maps, masks)
+    assert [len(overlap) for overlap in overlaps] == [label(mask, np.ones((3, 3)))[1] for mask in masks]
+    assert len(overlaps[0]) == 0
+    assert np.concatenate(overlaps).mean() == pytest.approx(aupro(maps, masks))
+
+
+def test_pixel_auroc_pools_the_pixels_of_images_of_any_size() -> None:
+    rng = np.random.default_rng(7)
+    masks = [rng.random((8, 9)) < 0.2, rng.random((5, 30)) < 0.4]
+    maps = [(rng.random(mask.shape) + 0.3 * mask).round(1).astype(np.float32) for mask in masks]
+    truth, scores = (np.concatenate([image.ravel() for image in images]) for images in (masks, maps))
+    assert pixel_auroc(maps, masks) == pytest.approx(roc_auc_score(truth, scores))
+    fine: list[np.ndarray] = [
+        maps[0],
+        0.5 + 1e-12 * maps[1].astype(np.float64),
+    ]  # float32 cannot tell the scores of the second apart
+    scores = np.concatenate([image.ravel() for image in fine])
+    assert pixel_auroc(fine, masks) == pytest.approx(roc_auc_score(truth, scores))
+
+
+def test_unfit_maps_are_refused_by_name() -> None:
+    maps, masks = smooth_maps(4)
+    with pytest.raises(ValueError, match=r"masks\[0\] must be bool, not uint8: pass `masks > 0`"):
+        aupro(maps, masks.astype(np.uint8) * 255)
+    with pytest.raises(ValueError, match="not 3 and 2"):
+        pixel_auroc(maps, masks[:2])
+    with pytest.raises(ValueError, match=r"maps\[0\] and masks\[0\] must be"):
+        pixel_auroc(maps[:, 1:], masks)
+    with pytest.raises(ValueError, match="both defect and normal"):
+        aupro(maps, np.zeros_like(masks))
+    with pytest.raises(ValueError, match="both defect and normal"):
+        pixel_auroc(maps, np.ones_like(masks))
+    with pytest.raises(ValueError, match="limit"):
+        aupro(maps, masks, limit=30)
+    maps[2, 3, 4] = np.nan
+    with pytest.raises(ValueError, match=r"maps\[2\] holds NaN"):
+        aupro(maps, masks)
+
+
+# Conformal calibration. Exchangeable means that any of n + 1 normal images may be the new one: take each in turn.
+
+rates = st.integers(1, 99).map(lambda percent: percent / 100)
+
+
+@given(st.permutations(range(30)), st.integers(2, 30), rates)
+@settings(deadline=None)
+def test_false_alarms_of_distinct_scores_are_exactly_the_largest_number_allowed(
+    scores: list[int], size: int, rate: float
+) -> None:
+    drawn = np.array(scores[:size], dtype=float)
+    alarms = sum(drawn[i] > conformal_threshold(np.delete(drawn, i), rate) for i in range(size))
+    assert alarms == floor(round(rate * 100) * size / 100)
+
+
+@given(st.lists(st.integers(0, 5), min_size=2, max_size=30), rates)
+@settings(deadline=None)
+def test_false_alarms_with_ties_never_exceed_the_nominal_rate(scores: list[int], rate: float) -> None:
+    drawn = np.array(scores, dtype=float)
+    alarms = sum(drawn[i] > conformal_threshold(np.delete(drawn, i), rate) for i in range(len(drawn)))
+    assert 100 * alarms <= round(100 * rate) * len(drawn)
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=120), rates)
+@settings(deadline=None)
+def test_p_values_agree_with_the_threshold(calibration: list[int], rate: float) -> None:
+    scores = np.arange(-1.0, 11.0)
+    flagged = scores > conformal_threshold(np.array(calibration), rate)
+    assert ((p_values(np.array(calibration), scores) <= rate) == flagged).all()
+
+
+def test_conformal_known_answers() -> None:
+    calibration = np.arange(1.0, 100.0)[::-1]  # 99 scores
+    assert conformal_threshold(calibration, 0.05) == 95
+    assert conformal_threshold(calibration, 0.29) == 71  # 0.29 * 100 < 29 in floating point
+    assert conformal_threshold(calibration, 0.01) == 99
+    assert conformal_threshold(calibration, 0.0099) == inf
+    assert p_values(calibration, np.array([0.0, 50.0, 99.5])) == pytest.approx([1.0, 0.51, 0.01])
+
+
+def test_unfit_calibration_is_refused_by_name() -> None:
+    for rate in (0, 1, 5, np.nan):
+        with pytest.raises(ValueError, match="false_alarm_rate"):
+            conformal_threshold(np.arange(9.0), rate)
+    with pytest.raises(ValueError, match="calibration_scores"):
+        conformal_threshold(np.array([]), 0.1)
+    with pytest.raises(ValueError, match="calibration_scores"):
+        p_values(np.array([np.nan]), np.ones(2))
+
+
+def test_interval_fields_are_named() -> None:
+    interval = mean_interval(np.array([1.0, 2.0, 3.0]))
+    assert isinstance(interval, Interval)
+    assert interval.low <= interval.value == 2 <= interval.high
