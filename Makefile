@@ -8,6 +8,9 @@ PROFILE = quick
 UV = 0.13.9
 PYTHON = .venv/bin/python
 
+# Set, it would make every process compile torch and sympy anew, ten seconds each.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: report test lab lock clean env
 
 report: env

@@ -1,11 +1,14 @@
 """The designs of notebooks 01 and 02: contaminated training sets, and every class against every other."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from flowlib.datasets import load
 from flowlib.metrics import Interval, auroc, auroc_interval
@@ -120,3 +123,37 @@ def long_table(scores: Mapping[str, np.ndarray]) -> pd.DataFrame:
         for s, row in enumerate(rows)
     ]
     return pd.concat(frames, ignore_index=True)[["group", "seed", "image", "score"]]
+
+
+def covariate_detectors(test: Sequence[np.ndarray], covariates: Mapping[str, Callable]) -> dict[str, np.ndarray]:
+    """For each covariate the `pair_matrix` of the "detector" that calls an image anomalous where it has more of it.
+
+    No training: this is what a pixel statistic alone says of each ordered pair, ``(classes, classes)``.
+    """
+    matrices = {}
+    for name, measure in covariates.items():
+        values = np.stack([measure(images) for images in test])  # (classes, n)
+        matrices[name] = pair_matrix(np.repeat(values[None, None], len(test), axis=1))
+    return matrices
+
+
+def left_out_accuracy(features: np.ndarray, fails: np.ndarray) -> np.ndarray:
+    """Whether a logistic regression on pairs without a class predicts the outcomes of the pairs with it.
+
+    `features` ``(classes, classes, F)`` and `fails` bool ``(classes, classes)`` of ordered pairs; the diagonal is not
+    used. For each two classes, the regression is fitted on all pairs in which neither takes part and asked for the
+    two orders of theirs. Returns correctness 1 or 0 ``(classes, classes)``, NaN on the diagonal.
+    """
+    classes = len(fails)
+    right = np.full((classes, classes), np.nan)
+    for a in range(classes):
+        for b in range(a + 1, classes):
+            others = [c for c in range(classes) if c not in (a, b)]
+            fitted = [(i, j) for i in others for j in others if i != j]
+            x = np.stack([features[pair] for pair in fitted])
+            y = np.array([fails[pair] for pair in fitted])
+            model = make_pipeline(StandardScaler(), LogisticRegression()).fit(x, y) if len(set(y)) > 1 else None
+            for pair in ((a, b), (b, a)):
+                predicted = y[0] if model is None else model.predict(features[pair][None])[0]
+                right[pair] = predicted == fails[pair]
+    return right

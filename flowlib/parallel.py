@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ def processes(workers: int = 0) -> Iterator[Executor]:
     previous = {name: os.environ.get(name) for name in THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))  # read by the children before they import torch
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers or cores(), mp_context=context, initializer=_one_thread)
+    pool = ProcessPoolExecutor(workers or cores(), mp_context=context, initializer=_start_worker)
     try:
         yield pool
     finally:
@@ -52,7 +53,16 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _one_thread() -> None:
+def _start_worker() -> None:
+    """In each new process: one thread, and an end with the parent's, however that comes."""
     import torch
 
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

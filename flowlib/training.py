@@ -93,7 +93,7 @@ def train(
     device = best_device()
     data = torch.from_numpy(np.ascontiguousarray(images)).to(device)
     model = build(recipe, images.shape[1:]).to(device)
-    optimiser = torch.optim.Adamax(model.parameters(), recipe.learning_rate)
+    optimiser = torch.optim.Adam(model.parameters(), recipe.learning_rate, fused=True)
     losses: list[float] = []
     if checkpoint is not None and (saved := artifacts.read_or_discard(checkpoint)) is not None:
         restore(model, optimiser, saved)

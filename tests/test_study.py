@@ -103,7 +103,9 @@ def root(tmp_path: Path) -> Path:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study whose good notebook has run; tests may run it again, but leave it good."""
     root = make_study(tmp_path_factory.mktemp("study"))
-    assert study.run("quick", root=root) == {"01_good": "ok"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "7")  # which no kernel may see
+        assert study.run("quick", root=root) == {"01_good": "ok"}
     return root
 
 
@@ -297,12 +299,15 @@ def test_signals_are_caught():
 def test_interrupted_run_leaves_no_process(root: Path):
     write_notebook(root, "01_good", HANGS)
     pids: list[int] = []
+    returned = threading.Event()
 
     def interrupt() -> None:
         while not (root / "pids.txt").exists():
             time.sleep(0.1)
         pids.extend(int(pid) for pid in (root / "pids.txt").read_text().split())
         os.kill(os.getpid(), signal.SIGTERM)
+        if not returned.wait(20):  # so that a runner deaf to signals fails the test rather than hangs it
+            os.kill(pids[0], signal.SIGKILL)
 
     def uncaught(*_: Any) -> None:
         raise AssertionError("the runner did not catch the signal")
@@ -319,6 +324,7 @@ def test_interrupted_run_leaves_no_process(root: Path):
         assert alive == []
         assert [path.name for path in (root / "reports/quick").iterdir() if path.name != ".lock"] == []
     finally:
+        returned.set()
         signal.signal(signal.SIGTERM, before)
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
@@ -336,7 +342,7 @@ def test_index_and_publication(finished: Path):
     assert "href='#01_curve'" in index
     assert "id='01_curve'" in index
     assert "src='figures/01_curve.png'" in index
-    assert "Nats of &lt;eights&gt;" in index
+    assert "<figcaption>Nats of &lt;eights&gt;" in index
     assert "<td>0.9877</td>" in index
 
     (finished / "reports/figures").mkdir()
