@@ -11,6 +11,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,8 +52,8 @@ def cached(kind: str, parts: dict[str, Any], make: Callable[[Path], Artifact]) -
     Raises ArtifactError when the folder cannot be written.
     """
     path = artifact_folder() / kind / f"{key(parts)}.safetensors"
-    if (found := read_or_discard(path)) is not None:
-        return found
+    with suppress(FileNotFoundError, ArtifactError):  # a damaged one is dealt with below, by one process at a time
+        return read(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
@@ -62,7 +63,7 @@ def cached(kind: str, parts: dict[str, Any], make: Callable[[Path], Artifact]) -
             made = make(checkpoint)
             write(path, Artifact(made.arrays, {**made.notes, "parts": parts}))
             checkpoint.unlink(missing_ok=True)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # safetensors' own when the disk is full
         raise ArtifactError(
             f"{path.parent} cannot be written ({error}): free space or make it writable, or set FLOWLIB_DATA"
         ) from error
@@ -110,15 +111,15 @@ def read(path: Path) -> Artifact:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        notes = metadata["notes"]
-        intact = metadata["sha256"] == digest(arrays, notes)
+        notes = json.loads(metadata["notes"])
+        intact = metadata["sha256"] == digest(arrays, metadata["notes"])
     except FileNotFoundError:
         raise
-    except (SafetensorError, KeyError, OSError, ValueError, TypeError) as error:
+    except (SafetensorError, KeyError, OSError, ValueError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{path} is damaged ({error}): delete it, it will be made anew") from error
     if not intact:
         raise ArtifactError(f"{path} is damaged (its SHA-256 differs): delete it, it will be made anew")
-    return Artifact(arrays, json.loads(notes))
+    return Artifact(arrays, notes)
 
 
 def read_or_discard(path: Path) -> Artifact | None:

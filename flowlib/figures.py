@@ -56,16 +56,16 @@ def nll_of_contamination(scores: pd.DataFrame, summary: pd.DataFrame, shown: Seq
         figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.8), width_ratios=(1.5, 1))
         eights = summary.drop_duplicates("case").set_index("case")["eights"]
         blues, reds = plt.get_cmap("Blues"), plt.get_cmap("Oranges")
-        for shade, case in zip((0.45, 0.65, 0.95), shown, strict=True):
-            for digit, colours in ((1, blues), (8, reds)):
+        for digit, colours in ((8, reds), (1, blues)):
+            for shade, case in zip((0.45, 0.65, 0.95), shown, strict=True):
                 rows = scores[(scores["case"] == case) & (scores["digit"] == digit)]
                 left.plot(rows["image"], rows["nll"], ".", ms=2.5, color=colours(shade), alpha=0.45)
                 slope, start = np.polyfit(rows["image"], rows["nll"], 1)
-                label = f"{digit}s, {eights[case]} eights in training"
+                label = f"{digit}s, {eights[case]:.0f} eights in training"
                 left.plot(rows["image"], start + slope * rows["image"], color=colours(shade), lw=2.5, label=label)
         left.set(xlabel="test image", ylabel="negative log-likelihood (nats)", title="(a) each test image, as Fig. 3")
         low, high = np.quantile(scores["nll"], [0, 0.995])
-        left.set_ylim(low - 20, high + 120)
+        left.set_ylim(low - 20, high + 0.35 * (high - low))
         left.legend(ncols=2, fontsize=10, loc="upper center")
         for digit, colour, marker in ((1, BLUE, "o"), (8, RED, "s")):
             rows = summary[summary["digit"] == digit]
@@ -79,18 +79,24 @@ def nll_of_contamination(scores: pd.DataFrame, summary: pd.DataFrame, shown: Seq
     return figure
 
 
-def auroc_of_contamination(table: pd.DataFrame) -> Figure:
-    """AUROC against the number of eights, a line a way of training. Columns: training, eights, auroc, low, high."""
+def separation_of_contamination(table: pd.DataFrame) -> Figure:
+    """How far apart ones and eights are in each case, a line a way of training.
+
+    Columns: training, eights, distance, distance_low, distance_high (nats), auroc, low, high.
+    """
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(7.5, 4.5))
-        for (training, rows), colour, marker in zip(
-            table.groupby("training", sort=False), (BLUE, RED, GREEN), "os^", strict=False
-        ):
-            errors = [rows["auroc"] - rows["low"], rows["high"] - rows["auroc"]]
-            axes.errorbar(rows["eights"], rows["auroc"], errors, color=colour, marker=marker, capsize=3, label=training)
-        chance(axes)
-        axes.set(xscale="log", xlabel="eights in training (with 6742 ones)", ylabel="AUROC of eights against ones")
-        axes.legend()
+        figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.8))
+        columns = {left: ("distance", "distance_low", "distance_high"), right: ("auroc", "low", "high")}
+        for axes, (value, low, high) in columns.items():
+            for number, (training, rows) in enumerate(table.groupby("training", sort=False)):
+                errors = [rows[value] - rows[low], rows[high] - rows[value]]
+                x = rows["eights"] * 1.12**number  # side by side
+                colour, marker = (BLUE, "o") if number == 0 else (RED, "s")
+                axes.errorbar(x, rows[value], errors, color=colour, marker=marker, capsize=3, label=training)
+            axes.set(xscale="log", xlabel="eights in training (with 6742 ones)")
+        left.set(ylabel="mean NLL of eights less ones (nats)", title="(a) distance of the means", ylim=(0, None))
+        right.set(ylabel="AUROC of eights against ones", title="(b) AUROC (axis ends at the lowest interval)")
+        left.legend(loc="lower left")
     return figure
 
 
@@ -112,7 +118,8 @@ def two_classes(scores: pd.DataFrame, normal: str, anomaly: str) -> Figure:
             )
         left.set(xlabel="test image", ylabel="negative log-likelihood (nats)", ylim=(low, high))
         right.set(xlabel="density (1 / nats)")
-        left.legend(markerscale=2, loc="upper right")
+        right.locator_params(axis="x", nbins=4)
+        left.legend(markerscale=2, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     return figure
 
 
@@ -135,7 +142,7 @@ def matrix(values: np.ndarray, names: Sequence[str], title: str = "") -> Figure:
 def twelve_cases(table: pd.DataFrame) -> Figure:
     """Thesis Fig. 5. Columns: case, normal, anomaly, black_difference, auroc, low, high, thesis_failed."""
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(10, 5.6))
+        figure, axes = plt.subplots(figsize=(11, 5.8))
         for failed, colour, marker, label in (
             (False, BLUE, "o", "thesis: behaves as expected"),
             (True, RED, "s", "thesis: fails"),
@@ -153,15 +160,17 @@ def twelve_cases(table: pd.DataFrame) -> Figure:
                 capsize=4,
                 label=label,
             )
-        for number, row in enumerate(table.sort_values("black_difference").itertuples()):
-            side = (8, 6) if number % 2 else (8, -15)
-            text = f"{row.case}: {row.normal} → {row.anomaly}"
-            right_half = row.black_difference > 100
-            offset = (-side[0], side[1]) if right_half else side
+        for row in table.itertuples():
+            leftwards = row.black_difference > 100 or -60 < row.black_difference < 0
             axes.annotate(
-                text, (row.black_difference, row.auroc), offset, textcoords="offset points", fontsize=10,
-                ha="right" if right_half else "left",
-            )  # fmt: skip
+                f"{row.case}: {row.normal} → {row.anomaly}",
+                (row.black_difference, row.auroc),
+                (-10 if leftwards else 10, 0),
+                textcoords="offset points",
+                fontsize=11,
+                ha="right" if leftwards else "left",
+                va="center",
+            )
         chance(axes)
         axes.axvline(0, color=GREY, lw=1, ls=":")
         axes.set(ylim=(-0.05, 1.08), xlabel="black pixels of the anomalous class less those of the normal class")
@@ -191,19 +200,28 @@ def treatments(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def ranking(table: pd.DataFrame, bound: float, bound_label: str, xlabel: str) -> Figure:
-    """Bars with intervals, best first. Columns: name, value, low, high."""
+def ranking(table: pd.DataFrame, always: float, xlabel: str) -> Figure:
+    """How well each property predicts, best first. Columns: name, kind, value, low, high.
+
+    `always` is what the better of the two constant predictions reaches.
+    """
     with plt.rc_context(STYLE):
-        rows = table.sort_values("value")
-        figure, axes = plt.subplots(figsize=(9, 1.6 + 0.42 * len(rows)))
-        errors = [rows["value"] - rows["low"], rows["high"] - rows["value"]]
-        axes.barh(rows["name"], rows["value"], xerr=errors, color=SKY, error_kw={"capsize": 3, "ecolor": "#333333"})
-        axes.axvline(bound, color=RED, ls="--", lw=1.5)
+        names = table.groupby("name")["value"].max().sort_values().index
+        figure, axes = plt.subplots(figsize=(10, 1.8 + 0.55 * len(names)))
+        for number, (kind, rows) in enumerate(table.groupby("kind", sort=False)):
+            colour, marker = ((BLUE, "o"), (RED, "s"))[number]
+            y = [names.get_loc(name) + (0.13, -0.13)[number] for name in rows["name"]]
+            errors = [rows["value"] - rows["low"], rows["high"] - rows["value"]]
+            axes.errorbar(
+                rows["value"], y, xerr=errors, ls="", color=colour, marker=marker, ms=8, capsize=3, label=kind
+            )
+        axes.axvline(always, color=GREY, ls="--", lw=1.2)
         axes.annotate(
-            bound_label, (bound, 1), (4, 4), xycoords=("data", "axes fraction"), textcoords="offset points", color=RED
+            "always the same answer", (always, -0.85), (4, 0), textcoords="offset points", color=GREY, fontsize=11
         )
-        axes.set(xlim=(0, 1), xlabel=xlabel)
-        axes.grid(axis="y", visible=False)
+        axes.set_yticks(range(len(names)), names)
+        axes.set(xlim=(0.2, 1.01), ylim=(-1.0, len(names) - 0.5), xlabel=xlabel)
+        axes.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=2)
     return figure
 
 
@@ -223,6 +241,5 @@ def samples(rows: Sequence[tuple[str, np.ndarray]], count: int = 10) -> Figure:
 
 def chance(axes: Axes) -> None:
     axes.axhline(0.5, color=GREY, lw=1.2, ls="--", zorder=0)
-    axes.annotate(
-        "chance", (1, 0.5), (-2, 3), ("axes fraction", "data"), "offset points", color=GREY, fontsize=11, ha="right"
-    )
+    place = ("axes fraction", "data")
+    axes.annotate("chance", (1, 0.5), (4, 0), place, "offset points", color=GREY, fontsize=11, va="center")

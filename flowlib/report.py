@@ -170,7 +170,26 @@ def publish(profile: str, root: Path = ROOT, ledger: pd.DataFrame | None = None)
     lines += ["", "## This run", "", *(f"- {fact}" for fact in facts(manifest))]
     text = "\n".join(lines).replace(f"{root}/", "").replace(f"{Path.home()}/", "~/")
     write_text(reports / "README.md", text + "\n")
+    summarise(root / "README.md", ledger)
     return reports / "README.md"
+
+
+def summarise(readme: Path, ledger: pd.DataFrame) -> None:
+    """Put the verdicts, a row a claim that was run, between the two ``claims`` comments of the project's README."""
+    if not readme.exists():
+        return
+    before, begin, rest = readme.read_text(encoding="utf-8").partition("<!-- claims -->\n")
+    _, end, after = rest.partition("<!-- /claims -->")
+    if not (begin and end):
+        return
+    judged = ledger[ledger["verdict"] != "not run in this profile"]
+    rows = [
+        f"| {one_line(row['claim'])} | {one_line(row['measured'])} | {VERDICTS[row['verdict']]} {row['verdict']} |"
+        for row in judged.to_dict("records")
+    ]
+    head = ["| the thesis says | measured here, with 95 % intervals | verdict |", "| --- | --- | --- |"]
+    table = "\n".join([verdict_count(ledger), "", *head, *rows])
+    write_text(readme, f"{before}{begin}{table}\n{end}{after}")
 
 
 def finished_run(report_dir: Path) -> dict[str, Any]:

@@ -108,7 +108,7 @@ class BijectionTests:
 
 
 @pytest.fixture(
-    params=itertools.product((2, 3, 4, 5, 7), (0, 1, 2)), ids=lambda p: f"{p[0]} channels, {p[1]} middle", scope="class"
+    params=[(2, 0), (3, 1), (4, 2), (5, 0), (7, 1)], ids=lambda p: f"{p[0]} channels, {p[1]} middle", scope="class"
 )
 def step_parameters(request):
     """Random parameters of one step: even and odd channel counts, and both ways an odd count splits."""
@@ -209,6 +209,20 @@ def test_coupling_is_the_convolutional_network_it_says(hidden_layers):
     torch.testing.assert_close(level.flow(x)[0], expected, rtol=0, atol=1e-10)
 
 
+def test_prior_is_the_convolution_it_says():
+    """Mean and bounded log-scale of what leaves, from what stays, against torch's own convolution."""
+    level = random_glow((2, 8, 8)).levels[0]
+    kept = torch.randn(4, 3, 5, 7, dtype=torch.float64)
+    with torch.no_grad():
+        level.prior_weight.mul_(20)  # log-scales beyond the bound
+    weight = level.prior_weight.view(-1, 3, 3, 4).permute(0, 3, 1, 2)
+    mean, raw = torch.conv2d(kept.transpose(0, 1), weight, level.prior_bias, padding=1).transpose(0, 1).chunk(2)
+    assert raw.abs().max() > 2
+    found_mean, found_log_scale = level.prior(kept, mean.shape)
+    torch.testing.assert_close(found_mean, mean, rtol=0, atol=1e-10)
+    torch.testing.assert_close(found_log_scale, 2 * torch.tanh(raw / 2), rtol=0, atol=1e-10)
+
+
 def test_scatter_is_the_adjoint_of_neighbourhoods():
     x, columns = torch.randn(2, 3, 4, 5).double(), torch.randn(18, 60).double()
     forwards = (neighbourhoods(x) * columns).sum()
@@ -219,13 +233,12 @@ def test_scatter_is_the_adjoint_of_neighbourhoods():
 
 def test_density_of_a_two_pixel_flow_integrates_to_one_on_a_grid():
     """Four steps on images of one position and two channels, behind the logit: the integral over (0, 1)^2."""
-    alpha = 1e-6
     torch.manual_seed(0)
     level = Level(2, 4, 6, 1, last=True, learned_prior=True).double()
     with torch.no_grad():
         for parameter in level.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
-    h = torch.linspace(-13.8, 13.8, 1001, dtype=torch.float64)  # the whole range of logit(alpha + (1 - 2 alpha) y)
+    h = torch.linspace(-13.8, 13.8, 401, dtype=torch.float64)  # the whole range of logit(alpha + (1 - 2 alpha) y)
     grid = torch.cartesian_prod(h, h).t().reshape(2, -1, 1, 1)
     z, logdet = level.flow(grid)
     mean, log_scale = level.prior(z, z.shape)
@@ -233,7 +246,6 @@ def test_density_of_a_two_pixel_flow_integrates_to_one_on_a_grid():
         # dy = dh * sigmoid'(h) / (1 - 2 alpha) cancels against the logit's own log-determinant
         density = (gaussian_log_prob(z, mean, log_scale).sum(0) + logdet).exp()
     assert density.sum().item() * (h[1] - h[0]).item() ** 2 == pytest.approx(1, abs=2e-3)
-    assert alpha < torch.sigmoid(h[-1])
 
 
 def test_density_of_a_four_pixel_glow_integrates_to_one():

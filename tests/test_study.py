@@ -347,8 +347,14 @@ def test_index_and_publication(finished: Path):
 
     (finished / "reports/figures").mkdir()
     (finished / "reports/figures/01_old.png").write_bytes(PIXEL)
+    front = finished / "README.md"
+    front.write_text("# Study\n<!-- claims -->\nold rows\n<!-- /claims -->\nend\n")
     readme = report.publish("quick", finished, LEDGER)
     text = readme.read_text()
+    assert front.read_text().startswith("# Study\n<!-- claims -->\nOf 3 claims of the thesis: 1 reproduced, 1 partly")
+    assert "| ones \\| stay | 0.3 \\[0.2, 0.4\\] | ● reproduced |\n" in front.read_text()
+    assert front.read_text().endswith("\n<!-- /claims -->\nend\n")
+    assert not any(gone in front.read_text() for gone in ("old rows", "squares"))  # and no claim that was not run
     assert readme == finished / "reports/README.md"
     assert (
         r"| 1 | 4.1 | ones \| stay | slope > 0 | yes | 0.3 \[0.2, 0.4\] (2 seeds) [figure](figures/01_curve.png) |"

@@ -1,0 +1,88 @@
+"""The real notebooks, run by papermill at the smoke profile on the real data, in a copy of the project's layout."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flowlib import claims, study
+from flowlib.download import ensure
+from flowlib.report import read_manifest
+
+NOTEBOOKS = sorted((study.ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+NAMES = [path.stem for path in NOTEBOOKS]
+CONDITIONAL = {"2.3"}  # speaks of the cases that fail, and is recorded where there are any
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, str]]]:
+    """The root of a copy and the statuses of a first run: verified data linked in, artifacts kept to the copy."""
+    root = tmp_path_factory.mktemp("copy")
+    for folder in ("flowlib", "notebooks"):
+        shutil.copytree(study.ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (root / "data").mkdir()
+    shutil.copy(study.ROOT / "data" / "manifest.json", root / "data")
+    for name in ("mnist", "fashion-mnist"):
+        (root / "data" / name).symlink_to(ensure(name).resolve())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FLOWLIB_DATA", str(root / "data"))
+        yield root, study.run("smoke", jobs=2, root=root)
+
+
+def test_every_notebook_runs(smoke: tuple[Path, dict[str, str]]):
+    root, statuses = smoke
+    assert NAMES
+    assert statuses == dict.fromkeys(NAMES, "ok")
+    entries = read_manifest(root / "reports" / "smoke")["notebooks"]
+    for name in NAMES:
+        kinds = {Path(output).parent.name for output in entries[name]["outputs"]}
+        claimed = {"claims"} if any(claim.notebook == name for claim in claims.CLAIMS) else set()
+        assert {"figures", "tables"} | claimed <= kinds, f"{name} wrote {', '.join(sorted(kinds))} only"
+    assert list((root / "data" / "artifacts" / "model").glob("*.safetensors"))  # here, and not in the user's cache
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_claim_of_a_notebook_is_in_the_ledger(name: str, smoke: tuple[Path, dict[str, str]]):
+    report_dir = smoke[0] / "reports" / "smoke"
+    ledger = claims.ledger(report_dir).set_index("id")
+    code = "\n".join(
+        text for kind, text, _ in study.read_cells(study.ROOT / "notebooks" / f"{name}.ipynb") if kind == "code"
+    )
+    own = [claim.id for claim in claims.CLAIMS if claim.notebook == name]
+    for claim in own:
+        assert f'"{claim}"' in code
+        if claim not in CONDITIONAL:
+            row = ledger.loc[claim]
+            assert row["verdict"] in ("reproduced", "partly", "not reproduced"), claim
+            assert row["measured"], claim
+            assert not row["figure"] or (report_dir / "figures" / row["figure"]).exists(), f"{claim}: {row['figure']}"
+    for claim in re.findall(r'claims\.record\(\s*report_dir,\s*"([^"]+)"', code):
+        assert claim in own
+
+
+def test_a_second_run_is_up_to_date(smoke: tuple[Path, dict[str, str]]):
+    root, _ = smoke
+    before = (root / "reports" / "smoke" / "manifest.json").read_bytes()
+    assert study.run("smoke", root=root) == dict.fromkeys(NAMES, "up to date")
+    assert (root / "reports" / "smoke" / "manifest.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
+def test_notebook_opens_with_its_question_and_what_the_thesis_found(path: Path):
+    kind, text, _ = study.read_cells(path)[0]
+    assert kind == "markdown"
+    assert text.startswith(f"# {path.stem[:2]} ")
+    assert "Question" in text
+    assert "thesis" in text
+
+
+@pytest.mark.parametrize("profile", ["smoke", "quick", "paper"])
+def test_every_profile_fits_the_notebooks(profile: str):
+    lines = (study.ROOT / "notebooks" / "profiles" / f"{profile}.yaml").read_text().splitlines()
+    keys = [line.split(":")[0] for line in lines if line and not line.startswith(("#", " "))]
+    assert len(keys) == len(set(keys))  # YAML would take the last of two without a word
+    planned = study.plan(profile)
+    assert [notebook.name for notebook in planned] == NAMES
+    assert all(notebook.given["report_dir"] == f"reports/{profile}" for notebook in planned)
