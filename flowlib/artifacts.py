@@ -10,8 +10,8 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,19 +54,19 @@ def cached(kind: str, parts: dict[str, Any], make: Callable[[Path], Artifact]) -
     path = artifact_folder() / kind / f"{key(parts)}.safetensors"
     with suppress(FileNotFoundError, ArtifactError):  # a damaged one is dealt with below, by one process at a time
         return read(path)
-    try:
+    with clear_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):
-            if (found := read_or_discard(path)) is not None:  # made while this process waited
-                return found
-            checkpoint = path.with_suffix(".checkpoint")
-            made = make(checkpoint)
-            write(path, Artifact(made.arrays, {**made.notes, "parts": parts}))
-            checkpoint.unlink(missing_ok=True)
-    except (OSError, SafetensorError) as error:  # safetensors' own when the disk is full
-        raise ArtifactError(
-            f"{path.parent} cannot be written ({error}): free space or make it writable, or set FLOWLIB_DATA"
-        ) from error
+        lock = FileLock(path.with_suffix(".lock"))
+        lock.acquire()
+    try:
+        if (found := read_or_discard(path)) is not None:  # made while this process waited
+            return found
+        checkpoint = path.with_suffix(".checkpoint")
+        made = make(checkpoint)
+        write(path, Artifact(made.arrays, {**made.notes, "parts": parts}))
+        checkpoint.unlink(missing_ok=True)
+    finally:
+        lock.release()
     return made
 
 
@@ -88,21 +88,33 @@ def code_hash(*modules: str) -> str:
     return hashlib.sha256(b"\0".join(sources)).hexdigest()
 
 
+@contextmanager
+def clear_error(path: Path) -> Iterator[None]:
+    """An ArtifactError for whatever keeps a file from being written."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:  # safetensors' own when the disk is full
+        raise ArtifactError(
+            f"{path.parent} cannot be written ({error}): free space or make it writable, or set FLOWLIB_DATA"
+        ) from error
+
+
 def write(path: Path, artifact: Artifact) -> None:
     """Write atomically: under a temporary name in the same folder, flushed to disk, then renamed."""
     notes = canonical(artifact.notes).decode()
     arrays = {name: np.ascontiguousarray(array) for name, array in artifact.arrays.items()}
     metadata = {"notes": notes, "sha256": digest(arrays, notes)}
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-    os.close(handle)
-    try:
-        save_file(arrays, temporary, metadata)
-        with Path(temporary).open("rb") as file:
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with clear_error(path):
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+        os.close(handle)
+        try:
+            save_file(arrays, temporary, metadata)
+            with Path(temporary).open("rb") as file:
+                os.fsync(file.fileno())
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
 
 
 def read(path: Path) -> Artifact:

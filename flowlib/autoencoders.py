@@ -63,8 +63,8 @@ class ConvAutoencoder(Autoencoder):
         for width_in, width, (height, columns) in zip(
             reversed(channels), (*reversed(channels[:-1]), C), reversed(sizes[:-1]), strict=True
         ):
-            odd = (height % 2, columns % 2)
-            up.append(nn.ConvTranspose2d(width_in, width, 2, stride=2, output_padding=odd))
+            even = (1 - height % 2, 1 - columns % 2)  # twice the size, or twice and one
+            up.append(nn.ConvTranspose2d(width_in, width, 3, stride=2, padding=even, output_padding=even))
             up.append(nn.ReLU())
         up[-1] = nn.Sigmoid()
         self.encoder = nn.Sequential(*down)

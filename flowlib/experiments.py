@@ -115,16 +115,6 @@ def class_bootstrap(values: np.ndarray, resamples: int = 2000, seed: int = 0) ->
     return Interval(float(np.nanmean(values)), float(low), float(high))
 
 
-def long_table(scores: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    """Scores ``(seeds, n)`` under names to one row a score: group, seed, image, score."""
-    frames = [
-        pd.DataFrame({"seed": s, "image": np.arange(len(row)), "score": row}).assign(group=group)
-        for group, rows in scores.items()
-        for s, row in enumerate(rows)
-    ]
-    return pd.concat(frames, ignore_index=True)[["group", "seed", "image", "score"]]
-
-
 def covariate_detectors(test: Sequence[np.ndarray], covariates: Mapping[str, Callable]) -> dict[str, np.ndarray]:
     """For each covariate the `pair_matrix` of the "detector" that calls an image anomalous where it has more of it.
 

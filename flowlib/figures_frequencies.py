@@ -35,7 +35,7 @@ def gratings(images: np.ndarray, table: pd.DataFrame) -> Figure:
             for axes, shown in zip(grid[2 * high : 2 * high + 2, column], (brightest, faintest), strict=True):
                 axes.imshow(images[shown.name, 0], cmap="gray", vmin=0, vmax=255)
                 axes.set(xticks=[], yticks=[])
-                cycles = f"{frequency} cycle" + "s" * (frequency > 1)
+                cycles = f"{frequency} cycle{'s' if frequency > 1 else ''}"
                 axes.set_title(f"{cycles}, {shown['intensity']}", fontsize=12, loc="center")
                 axes.spines[:].set(visible=True, color=GREY)  # else a white stripe at the border joins the page
     return figure
@@ -101,7 +101,8 @@ def error_in_order_of_intensity(table: pd.DataFrame, scores: np.ndarray, slopes:
 def slopes(table: pd.DataFrame) -> Figure:
     """Slopes with intervals. Columns: model, trained_on, against ("frequency" or "intensity"), value, low, high.
 
-    Those of squared errors are drawn in thousandths.
+    Those of squared errors are drawn in thousandths; those of Glow on an axis that is logarithmic beyond 1000 nats, as
+    frequencies that it was not trained on can cost it any number of them.
     """
     per = {"frequency": "cycle", "intensity": "100 levels"}
     with plt.rc_context(STYLE):
@@ -117,6 +118,9 @@ def slopes(table: pd.DataFrame) -> Figure:
                 )  # fmt: skip
                 zero_line(axes)
                 axes.set(ylabel=f"{unit} per {per[against]}", title=f"{model}\nagainst {against}")
+                if model == "Glow":
+                    axes.set_yscale("symlog", linthresh=1000)
+                    axes.set_yticks([sign * 1000**k for sign in (-1, 1) for k in (1, 2, 3)] + [0])
                 axes.margins(x=0.25)
         for axes in grid[1]:
             axes.set_xlabel("frequencies trained on")

@@ -102,7 +102,8 @@ def intensity_correlation(table: pd.DataFrame, scores: np.ndarray) -> Interval:
     the correlations. Resamples keep the ranks of the whole sample.
     """
     x, y = (np.apply_along_axis(lambda row: scaled_ranks(table, row), -1, v) for v in (table["intensity"], scores))
-    return slope_interval(x, y)
+    value, low, high = slope_interval(x, y)
+    return Interval(value, max(low, -1.0), min(high, 1.0))
 
 
 def stands_out(table: pd.DataFrame, scores: np.ndarray, frequency: int, apart: Sequence[int]) -> Interval:

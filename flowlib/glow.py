@@ -15,6 +15,9 @@ from torch.nn import functional as F
 from flowlib.coupling import LOG_SCALE_BOUND, FlowStep, Neighbourhoods, inverse_step
 
 LOG_TWO_PI = math.log(2 * math.pi)
+OUTPUT_GAIN = (
+    0.2  # of a coupling network's last layer: all couplings move at once, and an optimiser's first steps compound
+)
 
 
 class Glow(nn.Module):
@@ -258,7 +261,7 @@ class Level(nn.Module):
         """``(C, N, H, W)`` to the same shape, and the log-determinant at each position, ``(N, H, W)``."""
         A, c, logdet = self.affine()
         determinant = logdet[steps].sum().expand(x.shape[1:])
-        stacked = (A, c, self.w_in, self.w_out, self.b_out, *self.w_middle)
+        stacked = (A, c, self.w_in, OUTPUT_GAIN * self.w_out, self.b_out, *self.w_middle)
         for parameters in zip(*(stack[steps].unbind() for stack in stacked), strict=True):
             x, coupling_logdet = FlowStep.apply(x, *parameters)
             determinant = determinant + coupling_logdet
@@ -266,7 +269,7 @@ class Level(nn.Module):
 
     def inverse(self, y: Tensor) -> Tensor:
         A, c, _ = self.affine()
-        stacked = (torch.linalg.inv(A), c, self.w_in, self.w_out, self.b_out, *self.w_middle)
+        stacked = (torch.linalg.inv(A), c, self.w_in, OUTPUT_GAIN * self.w_out, self.b_out, *self.w_middle)
         for parameters in reversed(list(zip(*(stack.unbind() for stack in stacked), strict=True))):
             y = inverse_step(y, *parameters)
         return y

@@ -154,7 +154,7 @@ def test_damaged_artifact_is_named_put_aside_and_made_anew(capsys: pytest.Captur
     assert printed.startswith(f"{path} is damaged")
     assert printed.endswith("made anew now\n")
     assert printed.count("\n") == 1
-    assert path.read_bytes() == whole
+    assert np.array_equal(read(path).arrays["weights"], ARRAYS["weights"])
     assert path.with_suffix(".damaged").read_bytes() == whole[:-1]
     cached("model", parts, make)
     assert capsys.readouterr().err == ""

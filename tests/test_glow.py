@@ -11,7 +11,7 @@ from torch.autograd.functional import jacobian
 
 from flowlib import Glow
 from flowlib.coupling import FlowStep, Neighbourhoods, inverse_step, neighbourhoods, scatter
-from flowlib.glow import Level, gaussian_log_prob, spread, squeeze, unsqueeze
+from flowlib.glow import OUTPUT_GAIN, Level, gaussian_log_prob, spread, squeeze, unsqueeze
 
 TOLERANCE = 1e-8
 
@@ -202,7 +202,7 @@ def test_coupling_is_the_convolutional_network_it_says(hidden_layers):
     hidden = torch.relu(torch.conv2d(b, w_in, level.w_in[0, :, -1], padding=1))
     for w in level.w_middle[:, 0]:
         hidden = torch.relu(torch.conv2d(hidden, w[:, :-1, None, None], w[:, -1]))
-    w_out = level.w_out[0].view(3, 3, 8, -1).permute(2, 3, 0, 1).flip(2, 3)
+    w_out = (OUTPUT_GAIN * level.w_out[0]).view(3, 3, 8, -1).permute(2, 3, 0, 1).flip(2, 3)
     log_scale, shift = torch.conv2d(hidden, w_out, level.b_out[0], padding=1).chunk(2, 1)
     log_scale = 2 * torch.tanh(log_scale / 2)
     expected = torch.cat((a * log_scale.exp() + shift, b), 1).transpose(0, 1)
@@ -288,6 +288,16 @@ def test_noise_moves_a_level_within_its_bin():
     torch.testing.assert_close(flow.log_prob(images, half + 0.25), flow.log_prob(shifted), rtol=0, atol=1e-9)
 
 
+def test_loss_is_the_negative_likelihood_at_noise_of_its_generator():
+    flow = random_glow((1, 4, 4))
+    images = torch.randint(0, 256, (6, 1, 4, 4), dtype=torch.uint8)
+    noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(3))
+    loss = flow.loss(images, torch.Generator().manual_seed(3))
+    torch.testing.assert_close(loss, -flow.log_prob(images, noise), rtol=0, atol=0)
+    assert (loss != flow.anomaly_score(images)).all()
+    assert (flow.anomaly_score(images) == -flow.log_prob(images)).all()
+
+
 def test_map_sums_to_the_likelihood_and_terms_lie_where_they_say():
     flow = random_glow((3, 16, 8))
     images = random_images(3, (3, 16, 8))
@@ -329,6 +339,7 @@ def test_constant_images_do_not_break_initialisation(level):
     flow = Glow((1, 8, 8), steps=2, hidden_channels=8)
     images = torch.full((4, 1, 8, 8), level, dtype=torch.uint8)
     flow.initialise(images)
+    assert not any(level.actnorm_log_scale.any() for level in flow.levels)  # shifted only, not blown up
     assert flow.log_prob(images).isfinite().all()
     loss = -flow.log_prob(images).mean()
     loss.backward()
@@ -355,6 +366,8 @@ def test_sample_shape_range_and_temperature():
     assert samples.shape == (5, 3, 8, 4)
     assert samples.min() >= 0
     assert samples.max() <= 1
+    again = flow.sample(5, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(samples, again)
     cold = flow.sample(5, temperature=0.0)
     torch.testing.assert_close(cold, cold[:1].expand_as(cold))
     z = flow.encode(cold)[1]
@@ -433,6 +446,6 @@ class TheirNetwork(torch.nn.Module):
         for w in level.w_middle[:, k]:
             hidden = torch.relu(torch.conv2d(hidden, w[:, :-1, None, None], w[:, -1]))
         out_channels = level.b_out.shape[1]
-        w_out = level.w_out[k].view(3, 3, out_channels, -1).permute(2, 3, 0, 1).flip(2, 3)
+        w_out = (OUTPUT_GAIN * level.w_out[k]).view(3, 3, out_channels, -1).permute(2, 3, 0, 1).flip(2, 3)
         raw, shift = torch.conv2d(hidden, w_out, level.b_out[k], padding=1).chunk(2, 1)
         return torch.stack((shift, 2 * torch.tanh(raw / 2)), 2).flatten(1, 2)
