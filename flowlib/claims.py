@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from flowlib.metrics import Interval
-from flowlib.report import write_text
+from flowlib.report import report_folder, write_text
 
 Evidence = dict[str, Interval]
 Conditions = Callable[[Evidence], list[bool]]
@@ -41,7 +41,7 @@ def record(
     """
     entry = find(claim)
     judged = verdict(entry, evidence)
-    path = Path(report_dir) / "claims" / f"{entry.notebook}.{claim}.json"
+    path = report_folder(report_dir) / "claims" / f"{entry.notebook}.{claim}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     row = {"evidence": evidence, "measured": measured, "figure": figure, "note": note}
     write_text(path, json.dumps(row, indent=1) + "\n")
@@ -60,7 +60,7 @@ def ledger(report_dir: str | Path) -> pd.DataFrame:
     """One row a claim, text columns id, place, claim, criterion, thesis, measured, verdict, figure, note."""
     rows = []
     for claim in CLAIMS:
-        path = Path(report_dir) / "claims" / f"{claim.notebook}.{claim.id}.json"
+        path = report_folder(report_dir) / "claims" / f"{claim.notebook}.{claim.id}.json"
         row = {"measured": "", "figure": "", "note": ""}
         judged = "not run in this profile"
         if path.exists():

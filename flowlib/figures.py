@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from flowlib.report import write_text
+from flowlib.report import report_folder, write_text
 
 BLUE, ORANGE, GREEN, SKY, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#56B4E9", "#D55E00", "#777777"
 AUROC_COLOURS = "PuOr"  # diverging about one half: orange fails, purple behaves
@@ -36,7 +36,7 @@ STYLE: dict[Any, Any] = {
 
 def save(figure: Figure, report_dir: str | Path, stem: str, table: pd.DataFrame, caption: str) -> None:
     """Write ``figures/<stem>.png``, its caption ``.txt`` and ``tables/<stem>.csv`` into a report folder."""
-    folder = Path(report_dir)
+    folder = report_folder(report_dir)
     for name in ("figures", "tables"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     temporary = folder / "figures" / f".{stem}.png"

@@ -91,6 +91,13 @@ def read_manifest(report_dir: Path) -> dict[str, Any]:
         ) from None
 
 
+def report_folder(report_dir: str | Path) -> Path:
+    """The folder that a notebook writes its report into: relative to the project, also where JupyterLab, which starts
+    a kernel in the notebook's own folder, runs it."""
+    here = Path.cwd()
+    return (here.parent if (here / "profiles").is_dir() else here) / report_dir
+
+
 def write_text(path: Path, text: str) -> None:
     """Replace a file's text at once, so that no reader ever finds half of it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")

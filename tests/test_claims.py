@@ -139,3 +139,15 @@ def test_wrong_claims_and_evidence_write_nothing(tmp_path: Path):
 def test_show():
     assert show(Interval(0.12345, -0.5, 1)) == "0.12 [-0.50, 1.00]"
     assert show(Interval(0.12345, -0.5, 1), 3) == "0.123 [-0.500, 1.000]"
+
+
+def test_a_notebook_run_in_its_own_folder_writes_into_the_projects_reports(tmp_path, monkeypatch):
+    """JupyterLab starts the kernel in notebooks/, the runner and papermill in the project."""
+    (tmp_path / "notebooks" / "profiles").mkdir(parents=True)
+    for folder in (tmp_path, tmp_path / "notebooks"):
+        monkeypatch.chdir(folder)
+        record("reports/quick", "1.5", {"8 -> 1": Interval(0.1, 0.0, 0.2)}, folder.name)
+        found = ledger("reports/quick").set_index("id").loc["1.5"]
+        assert (found["measured"], found["verdict"]) == (folder.name, "reproduced")
+    assert not (tmp_path / "notebooks" / "reports").exists()
+    assert [path.name for path in (tmp_path / "reports/quick/claims").iterdir()] == ["01_contamination.1.5.json"]
