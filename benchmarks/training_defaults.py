@@ -54,7 +54,6 @@ PANELS = {
         "K=4, width 32": (BASE | {"steps": 4}, 16, 1e-2, ADAM, 50.0),
         "K=8, width 64": (BASE | {"hidden_channels": 64}, 16, 1e-2, ADAM, 50.0),
         "K=16, width 32": (BASE | {"steps": 16}, 16, 1e-2, ADAM, 50.0),
-        "K=32, width 32": (BASE | {"steps": 32}, 16, 1e-2, ADAM, 50.0),
     },
 }
 

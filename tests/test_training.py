@@ -147,7 +147,8 @@ def test_not_finite_stops_and_names_step_place_and_images(kind: str):
         train(some_images(), GLOW, on_step=break_step_2)
     place = "in level 1, step of flow 1" if kind == "loss" else "in the gradient"
     images = batch_indices(20, 4, 2, GLOW.seed).tolist()
-    assert str(error.value) == f"Glow: not finite at step 2, {place}, images {images} of the set"
+    mend = "lower learning_rate or take more steps (their first tenth warms up)"
+    assert str(error.value) == f"Glow: not finite at step 2, {place}, images {images} of the set; {mend}"
     assert parameters(broken[0]) == before  # those before that step
 
 
