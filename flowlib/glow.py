@@ -15,9 +15,8 @@ from torch.nn import functional as F
 from flowlib.coupling import LOG_SCALE_BOUND, FlowStep, Neighbourhoods, inverse_step
 
 LOG_TWO_PI = math.log(2 * math.pi)
-OUTPUT_GAIN = (
-    0.2  # of a coupling network's last layer: all couplings move at once, and an optimiser's first steps compound
-)
+# of a coupling network's last layer: all couplings move at once, and an optimiser's first steps compound
+OUTPUT_GAIN = 0.2
 
 
 class Glow(nn.Module):

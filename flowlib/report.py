@@ -20,6 +20,8 @@ from typing import Any
 
 import pandas as pd
 
+from flowlib.parallel import cores
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("flowlib", "torch", "torchvision", "numpy", "scipy", "scikit-learn", "pandas", "matplotlib", "papermill")
 # A sign beside each verdict, so that none is told by colour alone.
@@ -71,12 +73,11 @@ def provenance(root: Path) -> dict[str, Any]:
         gpu = output(sys.executable, "-c", probe)
     cpuinfo = Path("/proc/cpuinfo")
     models = re.findall(r"model name\s*:\s*(.+)", cpuinfo.read_text()) if cpuinfo.exists() else []
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "commit": output("git", "rev-parse", "HEAD"),
         "dirty": output("git", "status", "--porcelain") is not None,
         "versions": versions,
-        "device": {"gpu": gpu, "cpu": models[0] if models else platform.machine(), "cores": cores},
+        "device": {"gpu": gpu, "cpu": models[0] if models else platform.machine(), "cores": cores()},
     }
 
 
