@@ -2,8 +2,8 @@
 
 Tensors are channels first, images second, ``(C, N, H, W)``: the channels of a step are few and its positions many, so
 the 1x1 convolution and both convolutions of the coupling network become one matrix product each over all positions,
-and the two halves of a coupling are contiguous views. Nothing of the network's hidden width is kept for the backward
-pass: it is computed again from the step's input, which costs one matrix product and saves most of the memory.
+and the two halves of a coupling are contiguous views. Unless it is small, nothing of the network's hidden width is kept
+for the backward pass: it is computed again from the step's input, which saves most of the memory.
 """
 
 from collections.abc import Sequence
@@ -14,15 +14,22 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-LOG_SCALE_BOUND = 2.0  # |log-scale| of a coupling stays below this, so that no step can blow up an unseen input
+# As many numbers of hidden activations, or fewer, are kept for the backward pass: they come back from the cache.
+KEPT_ACTIVATIONS = 2**19
 
 
-def neighbourhoods(x: Tensor) -> Tensor:
-    """The 3x3 neighbourhood of every position, zero outside the image: ``(C, N, H, W) -> (9C, N*H*W)``."""
+def neighbourhoods(x: Tensor, ones: int = 0) -> Tensor:
+    """The 3x3 neighbourhood of every position, zero outside the image: ``(C, N, H, W) -> (9C + ones, N*H*W)``.
+
+    As many rows of `ones` as asked for come last: what a bias is multiplied with.
+    """
     C, N, H, W = x.shape
     padded = F.pad(x, (1, 1, 1, 1))
     c, n, h, w = padded.stride()
-    return padded.as_strided((3, 3, C, N, H, W), (h, w, c, n, h, w)).reshape(9 * C, N * H * W)
+    columns = x.new_empty(9 * C + ones, N * H * W)
+    columns[: 9 * C].view(3, 3, C, N, H, W).copy_(padded.as_strided((3, 3, C, N, H, W), (h, w, c, n, h, w)))
+    columns[9 * C :] = 1
+    return columns
 
 
 def scatter(columns: Tensor, shape: Sequence[int]) -> Tensor:
@@ -57,24 +64,23 @@ def hidden_activations(b: Tensor, w_in: Tensor, middle: tuple[Tensor, ...]) -> t
     `b` is ``(Cb, N, H, W)``; `w_in` ``(hidden, 9*Cb + 1)`` and each of `middle` ``(hidden, hidden + 1)`` carry their
     bias as the last column. Returns the columns ``(9*Cb + 1, P)`` and the activations, ``(hidden, P)`` each.
     """
-    columns = neighbourhoods(b)
-    columns = torch.cat((columns, columns.new_ones(1, columns.shape[1])))
+    columns = neighbourhoods(b, ones=1)
     activations = [(w_in @ columns).relu_()]
     for w in middle:
         activations.append(torch.addmm(w[:, -1:], w[:, :-1], activations[-1]).relu_())
     return columns, activations
 
 
-def scale_and_shift(b: Tensor, w_in: Tensor, middle: tuple[Tensor, ...], w_out: Tensor, b_out: Tensor) -> Tensor:
-    """The coupling network: ``(Cb, N, H, W)`` to raw log-scale and shift, stacked as ``(2*Ca, N, H, W)``."""
-    hidden = hidden_activations(b, w_in, middle)[1][-1]
-    out = scatter(w_out @ hidden, (b_out.numel(), *b.shape[1:]))
-    return out.add_(b_out.view(-1, 1, 1, 1))
+def scale_and_shift(
+    hidden: Tensor, w_out: Tensor, b_out: Tensor, bound: float, shape: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """The coupling network's last layer, ``(hidden, N*H*W)`` to log-scale and shift, each of `shape` ``(Ca, N, H, W)``.
 
-
-def bounded(raw: Tensor) -> Tensor:
-    """The log-scale: the identity near zero, smoothly held within ``LOG_SCALE_BOUND``. Overwrites its input."""
-    return raw.div_(LOG_SCALE_BOUND).tanh_().mul_(LOG_SCALE_BOUND)
+    The log-scale is what the layer gives where that is near zero, and smoothly held within plus and minus `bound`.
+    """
+    Ca, *rest = shape
+    out = scatter(w_out @ hidden, (2 * Ca, *rest)).add_(b_out.view(-1, 1, 1, 1))
+    return out[:Ca].div_(bound).tanh_().mul_(bound), out[Ca:]
 
 
 def through_relu(gradient: Tensor, activation: Tensor) -> Tensor:
@@ -85,36 +91,48 @@ def through_relu(gradient: Tensor, activation: Tensor) -> Tensor:
 class FlowStep(torch.autograd.Function):
     """Actnorm and 1x1 convolution as one affine map, then affine coupling.
 
-    ``forward(x, A, c, w_in, w_out, b_out, *middle)``: `x` ``(C, N, H, W)``, `A` ``(C, C)``, `c` ``(C,)``; with
+    ``forward(x, bound, A, c, w_in, w_out, b_out, *middle)``: `x` ``(C, N, H, W)``, `A` ``(C, C)``, `c` ``(C,)``; with
     ``a, b = split(A x + c)`` the result is ``(exp(s) * a + t, b)``, where ``s, t`` come from the coupling network of
-    `b`, and the log-determinant of the coupling at each position, ``(N, H, W)``; that of `A` is the caller's.
+    `b`, ``|s| < bound``, and the log-determinant of the coupling at each position, ``(N, H, W)``; that of `A` is the
+    caller's.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, A: Tensor, c: Tensor, w_in: Tensor, w_out: Tensor, b_out: Tensor, *middle: Tensor
+        ctx: Any,
+        x: Tensor,
+        bound: float,
+        A: Tensor,
+        c: Tensor,
+        w_in: Tensor,
+        w_out: Tensor,
+        b_out: Tensor,
+        *middle: Tensor,
     ) -> tuple[Tensor, Tensor]:
         Ca = b_out.numel() // 2
         u = torch.addmm(c[:, None], A, x.flatten(1)).view_as(x)
-        out = scale_and_shift(u[Ca:], w_in, middle, w_out, b_out)
-        log_scale, shift = bounded(out[:Ca]), out[Ca:]
+        columns, activations = hidden_activations(u[Ca:], w_in, middle)
+        log_scale, shift = scale_and_shift(activations[-1], w_out, b_out, bound, u[:Ca].shape)
+        kept = (columns, *activations) if len(activations) * activations[0].numel() <= KEPT_ACTIVATIONS else ()
+        ctx.bound, ctx.middle = bound, len(middle)
+        ctx.save_for_backward(x, log_scale, A, c, w_in, w_out, *middle, *kept)
         u[:Ca].mul_(log_scale.exp()).add_(shift)
-        ctx.save_for_backward(x, log_scale, A, c, w_in, w_out, *middle)
         return u, log_scale.sum(0)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_y: Tensor, grad_logdet: Tensor) -> tuple[Tensor, ...]:
-        x, log_scale, A, c, w_in, w_out, *middle = ctx.saved_tensors
+    def backward(ctx: Any, grad_y: Tensor, grad_logdet: Tensor) -> tuple[Tensor | None, ...]:
+        x, log_scale, A, c, w_in, w_out, *rest = ctx.saved_tensors
+        middle, kept = rest[: ctx.middle], rest[ctx.middle :]
         Ca = log_scale.shape[0]
         u = torch.addmm(c[:, None], A, x.flatten(1)).view_as(x)
-        columns, activations = hidden_activations(u[Ca:], w_in, tuple(middle))
+        columns, activations = (kept[0], kept[1:]) if kept else hidden_activations(u[Ca:], w_in, tuple(middle))
 
         grad_u = torch.empty_like(u)
         torch.mul(grad_y[:Ca], log_scale.exp(), out=grad_u[:Ca])
         grad_out = torch.empty(2 * Ca, *x.shape[1:], dtype=x.dtype, device=x.device)
         torch.mul(grad_u[:Ca], u[:Ca], out=grad_out[:Ca]).add_(grad_logdet)
-        grad_out[:Ca].addcmul_(grad_out[:Ca], log_scale.div(LOG_SCALE_BOUND).square_(), value=-1)  # through tanh
+        grad_out[:Ca].addcmul_(grad_out[:Ca], log_scale.div(ctx.bound).square_(), value=-1)  # through tanh
         grad_out[Ca:] = grad_y[:Ca]
         grad_b_out = grad_out.sum((1, 2, 3))
 
@@ -130,15 +148,16 @@ class FlowStep(torch.autograd.Function):
 
         grad_A = grad_u.flatten(1) @ x.flatten(1).t()
         grad_x = (A.t() @ grad_u.flatten(1)).view_as(x)
-        return grad_x, grad_A, grad_u.sum((1, 2, 3)), grad_w_in, grad_w_out, grad_b_out, *reversed(grad_middle)
+        return grad_x, None, grad_A, grad_u.sum((1, 2, 3)), grad_w_in, grad_w_out, grad_b_out, *reversed(grad_middle)
 
 
 def inverse_step(
-    y: Tensor, A_inverse: Tensor, c: Tensor, w_in: Tensor, w_out: Tensor, b_out: Tensor, *middle: Tensor
+    y: Tensor, bound: float, A_inverse: Tensor, c: Tensor, w_in: Tensor, w_out: Tensor, b_out: Tensor, *middle: Tensor
 ) -> Tensor:
     """Undo `FlowStep`: ``(C, N, H, W)`` to ``(C, N, H, W)``, given the inverse of `A`."""
     Ca = b_out.numel() // 2
-    out = scale_and_shift(y[Ca:], w_in, middle, w_out, b_out)
+    _, activations = hidden_activations(y[Ca:], w_in, middle)
+    log_scale, shift = scale_and_shift(activations[-1], w_out, b_out, bound, y[:Ca].shape)
     u = y.clone()
-    u[:Ca].sub_(out[Ca:]).mul_(bounded(out[:Ca]).neg_().exp_())
+    u[:Ca].sub_(shift).mul_(log_scale.neg_().exp_())
     return (A_inverse @ (u.flatten(1) - c[:, None])).view_as(y)

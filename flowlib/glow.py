@@ -12,11 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from flowlib.coupling import LOG_SCALE_BOUND, FlowStep, Neighbourhoods, inverse_step
+from flowlib.coupling import FlowStep, Neighbourhoods, inverse_step
 
 LOG_TWO_PI = math.log(2 * math.pi)
 # of a coupling network's last layer: all couplings move at once, and an optimiser's first steps compound
 OUTPUT_GAIN = 0.2
+# |log-scale| of a coupling or a prior stays below LARGEST_LOG_SCALE, and those of all couplings of a level together
+# below TOTAL_LOG_SCALE: on an input like none before, all of them saturate at once, and deeper flows would blow it up
+LARGEST_LOG_SCALE = 2.0
+TOTAL_LOG_SCALE = 8.0
 
 
 class Glow(nn.Module):
@@ -32,10 +36,13 @@ class Glow(nn.Module):
         Glow's own).
     learned_prior: condition the prior of what leaves on what stays, and learn the last level's mean and scale per
         channel; otherwise every latent is standard normal.
+    classes: number of classes (viewpoints, say) that the flow is conditioned on, 0 for none: each shifts the mean and
+        the log-scale of the prior of every latent channel (Glow's class-conditional prior, at every level).
     alpha: the logit sees ``alpha + (1 - 2 * alpha) * y``; 0 < alpha < 0.5 keeps it finite.
 
     Images are float ``(N, C, H, W)`` in [0, 1] (level / 255) or uint8. Likelihoods are in nats of the 8-bit image: the
     density of the bin's centre times the bin's volume, so ``log 256`` is subtracted for each of the C*H*W dimensions.
+    A conditional flow takes `labels`, int64 ``(N,)`` in [0, classes), with every batch of images or latents.
 
     Example
     -------
@@ -53,6 +60,7 @@ class Glow(nn.Module):
         hidden_channels: int = 64,
         hidden_layers: int = 1,
         learned_prior: bool = True,
+        classes: int = 0,
         alpha: float = 1e-6,
     ) -> None:
         super().__init__()
@@ -67,13 +75,16 @@ class Glow(nn.Module):
             )
         if not 0 < alpha < 0.5:
             raise ValueError(f"Glow: alpha is {alpha}, it must lie between 0 and 0.5")
+        if classes < 0:
+            raise ValueError(f"Glow: classes is {classes}, it must be 0 (unconditional) or more")
         self.image_shape = (C, H, W)
+        self.classes = classes
         self.alpha = alpha
         blocks = []
         for level in range(levels):
             C = 4 * C  # squeeze
             last = level == levels - 1
-            blocks.append(Level(C, steps, hidden_channels, hidden_layers, last, learned_prior))
+            blocks.append(Level(C, steps, hidden_channels, hidden_layers, last, learned_prior, classes))
             C = C // 2  # split
         self.levels: Sequence[Level] = nn.ModuleList(blocks)  # type: ignore[assignment]
 
@@ -82,37 +93,40 @@ class Glow(nn.Module):
         """Number of pixels times channels of an image."""
         return math.prod(self.image_shape)
 
-    def log_prob(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
+    def log_prob(self, images: Tensor, noise: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
         """Log-likelihood in nats, ``(N,)``, at the bins' centres, or at ``noise`` in [0, 1) of the images' shape."""
-        return self.log_prob_map(images, noise).sum((1, 2))
+        return self.log_prob_map(images, noise, labels).sum((1, 2))
 
-    def anomaly_score(self, images: Tensor) -> Tensor:
+    def anomaly_score(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Negative log-likelihood in nats, ``(N,)``: higher is more anomalous (thesis section 3)."""
-        return -self.log_prob(images)
+        return -self.log_prob(images, labels=labels)
 
-    def loss(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def loss(self, images: Tensor, generator: torch.Generator | None = None, labels: Tensor | None = None) -> Tensor:
         """What training minimises, ``(N,)``: negative log-likelihood in nats, with uniform dequantisation noise."""
         noise = torch.rand(images.shape, generator=generator, device=images.device)
-        return -self.log_prob(images, noise)
+        return -self.log_prob(images, noise, labels)
 
-    def bits_per_dim(self, images: Tensor) -> Tensor:
+    def bits_per_dim(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Negative log-likelihood in bits per pixel and channel, ``(N,)``."""
-        return -self.log_prob(images) / (self.dimensions * math.log(2))
+        return -self.log_prob(images, labels=labels) / (self.dimensions * math.log(2))
 
-    def log_prob_map(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
+    def log_prob_map(self, images: Tensor, noise: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
         """Log-likelihood of each position in nats, ``(N, H, W)``; it sums to `log_prob`.
 
         A term of level l belongs to a block of ``2**l`` x ``2**l`` pixels and is spread evenly over it. Any image size
         that fits ``2**levels`` may come in: the flow is convolutional.
         """
-        return sum(spread(term, 2**level) for level, _, term in self.position_terms(images, noise))  # type: ignore[return-value]
+        return sum(spread(term, 2**level) for level, _, term in self.position_terms(images, noise, labels))  # type: ignore[return-value]
 
-    def position_terms(self, images: Tensor, noise: Tensor | None = None) -> Iterator[tuple[int, str, Tensor]]:
+    def position_terms(
+        self, images: Tensor, noise: Tensor | None = None, labels: Tensor | None = None
+    ) -> Iterator[tuple[int, str, Tensor]]:
         """The likelihood's parts: triples of level, name and terms in nats, ``(N, H / 2**level, W / 2**level)``.
 
         Level 0 has "preprocessing"; levels 1..L have "determinant" (of the steps of flow) and "prior" (of the latents
         that leave there).
         """
+        self._check_labels(labels, len(images))
         h = self._logit(images, noise)  # (C, N, H, W)
         # d logit(s) / ds = 1 / (s (1 - s)), and -log(s (1 - s)) = softplus(h) + softplus(-h)
         slope = F.softplus(h) + F.softplus(-h) + math.log1p(-2 * self.alpha)
@@ -121,32 +135,40 @@ class Glow(nn.Module):
             h, determinant = level.flow(squeeze(h))
             yield number, "determinant", determinant
             z, h = level.split(h)
-            mean, log_scale = level.prior(h, z.shape)
+            mean, log_scale = level.prior(h, z.shape, labels)
             yield number, "prior", gaussian_log_prob(z, mean, log_scale).sum(0)
 
-    def encode(self, images: Tensor) -> list[Tensor]:
+    def encode(self, images: Tensor, labels: Tensor | None = None) -> list[Tensor]:
         """The latents that leave at each level, standardised by their prior: L tensors ``(N, C_l, H_l, W_l)``."""
+        self._check_labels(labels, len(images))
         h = self._logit(images, None)
         latents = []
         for level in self.levels:
             h, _ = level.flow(squeeze(h))
             z, h = level.split(h)
-            mean, log_scale = level.prior(h, z.shape)
+            mean, log_scale = level.prior(h, z.shape, labels)
             latents.append(((z - mean) * torch.exp(-log_scale)).transpose(0, 1))
         return latents
 
-    def decode(self, latents: list[Tensor]) -> Tensor:
+    def decode(self, latents: list[Tensor], labels: Tensor | None = None) -> Tensor:
         """Images ``(N, C, H, W)`` whose `encode` is `latents`; within [0, 1] up to half a level."""
+        self._check_labels(labels, len(latents[-1]))
         h = latents[-1].transpose(0, 1)[:0]
         for level, latent in zip(reversed(self.levels), reversed(latents), strict=True):
             z = latent.transpose(0, 1)
-            mean, log_scale = level.prior(h, z.shape)
+            mean, log_scale = level.prior(h, z.shape, labels)
             h = unsqueeze(level.inverse(torch.cat((z * torch.exp(log_scale) + mean, h))))
         y = (torch.sigmoid(h) - self.alpha) / (1 - 2 * self.alpha)
         return ((256 * y - 0.5) / 255).transpose(0, 1)
 
     @torch.no_grad()
-    def sample(self, n: int, temperature: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
+    def sample(
+        self,
+        n: int,
+        temperature: float = 1.0,
+        generator: torch.Generator | None = None,
+        labels: Tensor | None = None,
+    ) -> Tensor:
         """``n`` images in [0, 1], latents drawn with standard deviation ``temperature`` (Glow, section 6)."""
         weight = self.levels[0].log_diagonal
         C, H, W = self.image_shape
@@ -156,7 +178,7 @@ class Glow(nn.Module):
             shape = (n, C, H // 2**number, W // 2**number)
             noise = torch.randn(shape, generator=generator, dtype=weight.dtype, device=weight.device)
             latents.append(temperature * noise)
-        return self.decode(latents).clamp(0, 1)
+        return self.decode(latents, labels).clamp(0, 1)
 
     @torch.no_grad()
     def initialise(self, images: Tensor, noise: Tensor | None = None) -> None:
@@ -169,7 +191,7 @@ class Glow(nn.Module):
                 h, _ = level.flow(h, slice(k, k + 1))
             _, h = level.split(h)
 
-    def first_not_finite(self, images: Tensor) -> str:
+    def first_not_finite(self, images: Tensor, labels: Tensor | None = None) -> str:
         """Where a forward pass first meets a number that is not finite, for an error message."""
         h = self._logit(images, None)
         for number, level in enumerate(self.levels, start=1):
@@ -179,9 +201,18 @@ class Glow(nn.Module):
                 if not (h.isfinite().all() and determinant.isfinite().all()):
                     return f"in level {number}, step of flow {k}"
             z, h = level.split(h)
-            if not gaussian_log_prob(z, *level.prior(h, z.shape)).isfinite().all():
+            if not gaussian_log_prob(z, *level.prior(h, z.shape, labels)).isfinite().all():
                 return f"in the prior of level {number}"
         return "in the loss"
+
+    def _check_labels(self, labels: Tensor | None, n: int) -> None:
+        """ValueError unless there is a label of [0, classes) for each of `n` images, or none and none is wanted."""
+        if labels is None and self.classes == 0:
+            return
+        if labels is None or labels.shape != (n,) or labels.min() < 0 or labels.max() >= self.classes:
+            raise ValueError(
+                f"Glow: labels must be None where classes is 0, else int64 (N,) = ({n},) in [0, {self.classes})"
+            )
 
     def _logit(self, images: Tensor, noise: Tensor | None) -> Tensor:
         """The logit of the point of its bin that stands for each level: ``(N, C, H, W) -> (C, N, H, W)``."""
@@ -207,13 +238,21 @@ class Level(nn.Module):
     sign: Tensor
 
     def __init__(
-        self, channels: int, steps: int, hidden_channels: int, hidden_layers: int, last: bool, learned_prior: bool
+        self,
+        channels: int,
+        steps: int,
+        hidden_channels: int,
+        hidden_layers: int,
+        last: bool,
+        learned_prior: bool,
+        classes: int,
     ) -> None:
         super().__init__()
         C, K = channels, steps
         Ca = C // 2  # transformed half
         Cb = C - Ca  # conditioning half
         self.channels, self.steps, self.last, self.learned_prior = C, K, last, learned_prior
+        self.bound = min(LARGEST_LOG_SCALE, TOTAL_LOG_SCALE / steps)
         self.actnorm_bias = nn.Parameter(torch.zeros(K, C))
         self.actnorm_log_scale = nn.Parameter(torch.zeros(K, C))
 
@@ -245,6 +284,8 @@ class Level(nn.Module):
             leaving = C // 2
             self.prior_weight = nn.Parameter(torch.zeros(2 * leaving, 9 * (C - leaving)))
             self.prior_bias = nn.Parameter(torch.zeros(2 * leaving))
+        if classes:
+            self.class_prior = nn.Parameter(torch.zeros(2, C if last else C // 2, classes))
 
     def affine(self) -> tuple[Tensor, Tensor, Tensor]:
         """Actnorm and 1x1 convolution of each step as ``A x + c``: A ``(K, C, C)``, c ``(K, C)``, and log|det A|."""
@@ -262,7 +303,7 @@ class Level(nn.Module):
         determinant = logdet[steps].sum().expand(x.shape[1:])
         stacked = (A, c, self.w_in, OUTPUT_GAIN * self.w_out, self.b_out, *self.w_middle)
         for parameters in zip(*(stack[steps].unbind() for stack in stacked), strict=True):
-            x, coupling_logdet = FlowStep.apply(x, *parameters)
+            x, coupling_logdet = FlowStep.apply(x, self.bound, *parameters)
             determinant = determinant + coupling_logdet
         return x, determinant
 
@@ -270,7 +311,7 @@ class Level(nn.Module):
         A, c, _ = self.affine()
         stacked = (torch.linalg.inv(A), c, self.w_in, OUTPUT_GAIN * self.w_out, self.b_out, *self.w_middle)
         for parameters in reversed(list(zip(*(stack.unbind() for stack in stacked), strict=True))):
-            y = inverse_step(y, *parameters)
+            y = inverse_step(y, self.bound, *parameters)
         return y
 
     def normalise(self, k: int, x: Tensor) -> None:
@@ -285,17 +326,18 @@ class Level(nn.Module):
         leaving = self.channels if self.last else self.channels // 2
         return x[:leaving], x[leaving:]
 
-    def prior(self, kept: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor]:
+    def prior(self, kept: Tensor, shape: torch.Size, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Mean and log-scale of what leaves, each broadcastable to `shape` = ``(C_z, N, H, W)``."""
-        if not self.learned_prior:
-            zero = self.log_diagonal.new_zeros(1)
-            return zero, zero
-        if self.last:
-            mean, log_scale = self.prior_statistics.view(2, -1, 1, 1, 1)
-            return mean, log_scale
-        out = self.prior_weight @ Neighbourhoods.apply(kept) + self.prior_bias[:, None]
-        mean, raw = out.view(2, *shape)
-        return mean, LOG_SCALE_BOUND * torch.tanh(raw / LOG_SCALE_BOUND)
+        mean = raw = self.log_diagonal.new_zeros(1)
+        if self.learned_prior and self.last:
+            mean, raw = self.prior_statistics.view(2, -1, 1, 1, 1)
+        elif self.learned_prior:
+            out = self.prior_weight @ Neighbourhoods.apply(kept) + self.prior_bias[:, None]
+            mean, raw = out.view(2, *shape)
+        if labels is not None:
+            of_class = self.class_prior[:, :, labels, None, None]  # (2, C_z, N, 1, 1)
+            mean, raw = mean + of_class[0], raw + of_class[1]
+        return mean, LARGEST_LOG_SCALE * torch.tanh(raw / LARGEST_LOG_SCALE)
 
 
 def squeeze(x: Tensor) -> Tensor:

@@ -49,8 +49,7 @@ class Recipe:
     """All that determines a trained model but the images.
 
     ``model`` is a name in `MODELS` and ``options`` its arguments but the image shape. ``trim`` is the share of each
-    batch, those with the highest loss, that is left out of the gradient (trimmed likelihood). A deep flow needs a slow
-    start: at 32 steps of flow and the default rate, 13 steps of warm-up (of 130) were too few, 20 (of 200) enough.
+    batch, those with the highest loss, that is left out of the gradient (trimmed likelihood).
     """
 
     model: str = "Glow"
@@ -82,10 +81,12 @@ def train(
     recipe: Recipe,
     checkpoint: Path | None = None,
     on_step: Callable[[int, Model], None] | None = None,
+    labels: np.ndarray | None = None,
 ) -> tuple[Model, np.ndarray]:
     """Train on uint8 `images` ``(N, C, H, W)``; returns the model and the loss of each step, ``(steps,)``.
 
-    A `checkpoint` that exists is continued from, and written anew every half minute. `on_step` sees every step.
+    A conditional flow wants `labels`, int64 ``(N,)``. A `checkpoint` that exists is continued from, and written anew
+    every half minute. `on_step` sees every step.
 
     Raises TrainingError when a loss or gradient is not finite; the model keeps the parameters before that step.
     """
@@ -93,6 +94,7 @@ def train(
         raise ValueError(f"train: images must be uint8 (N, C, H, W) with N > 0, got {images.dtype} {images.shape}")
     device = best_device()
     data = torch.from_numpy(np.ascontiguousarray(images)).to(device)
+    classes = None if labels is None else torch.from_numpy(labels).to(device)
     model = build(recipe, images.shape[1:]).to(device)
     optimiser = torch.optim.Adam(model.parameters(), recipe.learning_rate, fused=True)
     losses: list[float] = []
@@ -112,14 +114,19 @@ def train(
         generator = torch.Generator(device).manual_seed(combine(recipe.seed, step))
         for group in optimiser.param_groups:
             group["lr"] = recipe.learning_rate * schedule(step, recipe.steps)
-        each = model.loss(data[indices], generator)
+        condition = {} if classes is None else {"labels": classes[indices]}
+        each = model.loss(data[indices], generator, **condition)
         loss = each.mean() if kept >= len(each) else each.topk(kept, largest=False).values.mean()
         optimiser.zero_grad()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_NORM)
         losses.append(loss.item())
         if not (math.isfinite(losses[-1]) and math.isfinite(norm)):
-            place = first_not_finite(model, data[indices]) if not math.isfinite(losses[-1]) else "in the gradient"
+            place = (
+                first_not_finite(model, data[indices], condition)
+                if not math.isfinite(losses[-1])
+                else "in the gradient"
+            )
             raise TrainingError(
                 f"{recipe.model}: not finite at step {step}, {place}, images {indices.tolist()} of the set; "
                 "lower learning_rate or take more steps (their first tenth warms up)"
@@ -151,10 +158,10 @@ def combine(seed: int, step: int) -> int:
     return int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0] >> 1)
 
 
-def first_not_finite(model: Model, images: Tensor) -> str:
+def first_not_finite(model: Model, images: Tensor, condition: dict[str, Tensor]) -> str:
     """Where a forward pass first meets a number that is not finite."""
     if isinstance(model, Glow):
-        return model.first_not_finite(images)
+        return model.first_not_finite(images, **condition)
     hidden = images.float() / 255
     for name, layer in [*model.encoder.named_children(), *model.decoder.named_children()]:
         hidden = layer(hidden)
@@ -171,27 +178,30 @@ def best_device() -> torch.device:
 # --- the cache -----------------------------------------------------------------------------------------------------
 
 
-def trained(images: np.ndarray, recipe: Recipe) -> Model:
+def trained(images: np.ndarray, recipe: Recipe, labels: np.ndarray | None = None) -> Model:
     """`train`, or the model that an earlier run made of the same images, recipe, code and kind of device."""
 
     def make(checkpoint: Path) -> Artifact:
         started = time.monotonic()
-        model, losses = train(images, recipe, checkpoint)
+        model, losses = train(images, recipe, checkpoint, labels=labels)
         arrays = {f"model.{name}": to_numpy(value) for name, value in model.state_dict().items()}
         return Artifact({**arrays, "losses": losses}, {"seconds": round(time.monotonic() - started, 3)})
 
-    found = artifacts.cached("model", model_parts(images, recipe), make)
+    found = artifacts.cached("model", model_parts(images, recipe, labels), make)
     model = build(recipe, images.shape[1:])
     load_parameters(model, found)
     return model.to(best_device()).eval()
 
 
-def score(model: Model, images: np.ndarray) -> np.ndarray:
+def score(model: Model, images: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
     """Anomaly scores, ``(N,)`` float64, of uint8 images ``(N, C, H, W)``: nats for Glow, else mean squared error."""
     device = next(model.parameters()).device
+    columns = [
+        torch.from_numpy(np.ascontiguousarray(c)).split(SCORING_BATCH) for c in (images, labels) if c is not None
+    ]
     with torch.inference_mode():
-        batches = torch.from_numpy(np.ascontiguousarray(images)).split(SCORING_BATCH)
-        return torch.cat([model.anomaly_score(batch.to(device)).double().cpu() for batch in batches]).numpy()
+        scores = [model.anomaly_score(*(part.to(device) for part in batch)) for batch in zip(*columns, strict=True)]
+        return torch.cat([part.double().cpu() for part in scores]).numpy()
 
 
 def train_and_score(images: np.ndarray, recipe: Recipe, tests: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -208,9 +218,10 @@ def train_and_score(images: np.ndarray, recipe: Recipe, tests: dict[str, np.ndar
     return artifacts.cached("scores", parts, make).arrays
 
 
-def model_parts(images: np.ndarray, recipe: Recipe) -> dict[str, Any]:
+def model_parts(images: np.ndarray, recipe: Recipe, labels: np.ndarray | None = None) -> dict[str, Any]:
     """All that determines a trained model, for its key."""
     return {
+        "labels": None if labels is None else artifacts.array_hash(labels),
         "images": artifacts.array_hash(images),
         "recipe": asdict(recipe),
         "code": artifacts.code_hash(*CODE),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.functional import jacobian
 
-from flowlib import Glow
+from flowlib import Glow, coupling
 from flowlib.coupling import FlowStep, Neighbourhoods, inverse_step, neighbourhoods, scatter
 from flowlib.glow import OUTPUT_GAIN, Level, gaussian_log_prob, spread, squeeze, unsqueeze
 
@@ -120,6 +120,7 @@ def step_parameters(request):
         return 0.5 * torch.randn(shape, generator=generator, dtype=torch.float64)
 
     Ca = C // 2
+    request.cls.bound = 1.5
     request.cls.parameters = (
         random(C, C) + torch.eye(C, dtype=torch.float64),
         random(C),
@@ -132,19 +133,22 @@ def step_parameters(request):
 
 @pytest.mark.usefixtures("step_parameters")
 class TestFlowStep(BijectionTests):
+    bound: float
     parameters: tuple[Tensor, ...]
 
     def forward(self, x):
-        y, logdet = FlowStep.apply(x, *self.parameters)
+        y, logdet = FlowStep.apply(x, self.bound, *self.parameters)
         return y, logdet + torch.linalg.slogdet(self.parameters[0]).logabsdet
 
     def inverse(self, y):
         A, *rest = self.parameters
-        return inverse_step(y, torch.linalg.inv(A), *rest)
+        return inverse_step(y, self.bound, torch.linalg.inv(A), *rest)
 
-    def test_gradients(self):
-        arguments = [t.clone().requires_grad_() for t in (self.inputs()[:, :2, :3, :3], *self.parameters)]
-        assert torch.autograd.gradcheck(FlowStep.apply, arguments)
+    @pytest.mark.parametrize("kept", [0, 2**30], ids=["computed again", "kept"])
+    def test_gradients(self, monkeypatch, kept):
+        monkeypatch.setattr(coupling, "KEPT_ACTIVATIONS", kept)
+        x, *parameters = (t.clone().requires_grad_() for t in (self.inputs()[:, :2, :3, :3], *self.parameters))
+        assert torch.autograd.gradcheck(FlowStep.apply, (x, self.bound, *parameters))
 
 
 @pytest.mark.parametrize("C", [1, 3])
@@ -162,10 +166,10 @@ def test_a_step_splits_odd_channels_both_ways(C):
             w_out,
             torch.randn(2 * changed).double(),
         )
-        y, _ = FlowStep.apply(x, *parameters)
+        y, _ = FlowStep.apply(x, 2.0, *parameters)
         torch.testing.assert_close(y[changed:], x[changed:], rtol=0, atol=0)
         assert (y[:changed] != x[:changed]).all()
-        torch.testing.assert_close(inverse_step(y, *parameters), x, rtol=0, atol=TOLERANCE)
+        torch.testing.assert_close(inverse_step(y, 2.0, *parameters), x, rtol=0, atol=TOLERANCE)
 
 
 class TestLevel(BijectionTests):
@@ -234,7 +238,7 @@ def test_scatter_is_the_adjoint_of_neighbourhoods():
 def test_density_of_a_two_pixel_flow_integrates_to_one_on_a_grid():
     """Four steps on images of one position and two channels, behind the logit: the integral over (0, 1)^2."""
     torch.manual_seed(0)
-    level = Level(2, 4, 6, 1, last=True, learned_prior=True).double()
+    level = Level(2, 4, 6, 1, last=True, learned_prior=True, classes=0).double()
     with torch.no_grad():
         for parameter in level.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
@@ -449,3 +453,62 @@ class TheirNetwork(torch.nn.Module):
         w_out = (OUTPUT_GAIN * level.w_out[k]).view(3, 3, out_channels, -1).permute(2, 3, 0, 1).flip(2, 3)
         raw, shift = torch.conv2d(hidden, w_out, level.b_out[k], padding=1).chunk(2, 1)
         return torch.stack((shift, 2 * torch.tanh(raw / 2)), 2).flatten(1, 2)
+
+
+@pytest.mark.parametrize(("steps", "bound"), [(2, 2.0), (8, 1.0), (32, 0.25)])
+def test_no_input_is_stretched_beyond_the_bound_of_all_couplings(steps, bound):
+    flow = random_glow((1, 8, 8), levels=1, steps=steps)
+    level = flow.levels[0]
+    with torch.no_grad():
+        level.w_out.mul_(1e4)  # every coupling saturates
+    _, determinant = level.flow(1e3 * torch.randn(4, 2, 4, 4, dtype=torch.float64))
+    of_couplings = determinant - level.affine()[2].sum()
+    assert level.bound == bound
+    assert of_couplings.abs().max() <= 2 * bound * steps  # two channels are changed
+    assert of_couplings.abs().max() > bound
+
+
+class TestConditional:
+    labels = torch.tensor([0, 2, 1, 2, 0])
+
+    def test_labels_choose_the_prior(self):
+        flow = random_glow((1, 8, 8), classes=3)
+        images = random_images(5, (1, 8, 8))
+        one_by_one = torch.cat([flow.log_prob(images[i : i + 1], labels=self.labels[i : i + 1]) for i in range(5)])
+        together = flow.log_prob(images, labels=self.labels)
+        torch.testing.assert_close(together, one_by_one, rtol=0, atol=1e-9)
+        others = flow.log_prob(images, labels=(self.labels + 1) % 3)
+        assert (together - others).abs().min() > 0
+
+    @pytest.mark.parametrize("learned_prior", [True, False])
+    def test_decode_inverts_encode_and_log_prob_is_theirs(self, learned_prior):
+        flow = random_glow((1, 4, 4), classes=3, learned_prior=learned_prior)
+        images = random_images(5, (1, 4, 4))
+        latents = flow.encode(images, self.labels)
+        torch.testing.assert_close(flow.decode(latents, self.labels), images, rtol=0, atol=TOLERANCE)
+        wrong = flow.decode(latents, (self.labels + 1) % 3)
+        assert (wrong - images).abs().amax((1, 2, 3)).min() > 1e-6
+
+        def standardised_latents(flat):
+            return torch.cat([z.flatten() for z in flow.encode(flat.view(1, 1, 4, 4), self.labels[1:2])])
+
+        flat = images[1].flatten()
+        logdet = torch.linalg.slogdet(jacobian(standardised_latents, flat)).logabsdet - 16 * math.log(255 / 256)
+        z = standardised_latents(flat)
+        expected = -0.5 * (z.square() + math.log(2 * math.pi)).sum() + logdet - 16 * math.log(256)
+        found = flow.log_prob(images[1:2], labels=self.labels[1:2])[0]
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-7)
+
+    def test_every_class_is_learned(self):
+        flow = random_glow((1, 4, 4), classes=3)
+        flow.loss(random_images(5, (1, 4, 4)), labels=self.labels).sum().backward()
+        assert all((level.class_prior.grad != 0).all() for level in flow.levels)
+
+    @pytest.mark.parametrize("labels", [None, torch.tensor([0, 3]), torch.tensor([-1, 0]), torch.tensor([0])])
+    def test_wrong_labels_are_refused(self, labels):
+        with pytest.raises(ValueError, match="labels must be"):
+            random_glow((1, 4, 4), classes=3).log_prob(random_images(2, (1, 4, 4)), labels=labels)
+
+    def test_an_unconditional_flow_takes_no_labels(self):
+        with pytest.raises(ValueError, match="labels must be None"):
+            random_glow((1, 4, 4)).log_prob(random_images(2, (1, 4, 4)), labels=torch.tensor([0, 0]))

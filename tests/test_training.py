@@ -37,9 +37,9 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[Recipe]:
     """The recipes that were really trained, in order."""
     done: list[Recipe] = []
 
-    def counted(images: np.ndarray, recipe: Recipe, *arguments: Any) -> tuple[Model, np.ndarray]:
+    def counted(images: np.ndarray, recipe: Recipe, *arguments: Any, **options: Any) -> tuple[Model, np.ndarray]:
         done.append(recipe)
-        return train(images, recipe, *arguments)
+        return train(images, recipe, *arguments, **options)
 
     monkeypatch.setattr(training, "train", counted)
     return done
@@ -300,7 +300,7 @@ def test_interrupted_cached_training_continues(data_folder: Path, monkeypatch: p
         if len(steps) == 4:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "train", lambda images, recipe, path: train(images, recipe, path, interrupt))
+    monkeypatch.setattr(training, "train", lambda images, recipe, path, labels: train(images, recipe, path, interrupt))
     with pytest.raises(KeyboardInterrupt):
         trained(some_images(), GLOW)
     assert len(list((data_folder / "artifacts/model").glob("*.checkpoint"))) == 1
@@ -343,3 +343,18 @@ def test_score_does_not_depend_on_batch_or_order(recipe: Recipe, monkeypatch: py
             else (model(torch.from_numpy(images)) - torch.from_numpy(images) / 255).square().mean((1, 2, 3))
         )
     np.testing.assert_allclose(scores, expected, rtol=1e-5)
+
+
+def test_a_conditional_flow_learns_what_its_labels_tell():
+    """Black and white images with their labels: each is likely under its own label and not under the other's."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(2, size=64)
+    images = (rng.integers(0, 40, (64, 1, 8, 8)) + 200 * labels[:, None, None, None]).astype(np.uint8)
+    recipe = Recipe("Glow", {"levels": 1, "steps": 2, "hidden_channels": 4, "classes": 2}, steps=200, batch_size=16)
+    model = training.trained(images, recipe, labels)
+    own, other = training.score(model, images, labels), training.score(model, images, 1 - labels)
+    assert (own + 20 < other).all()
+    again = training.trained(images, recipe, labels)
+    assert np.array_equal(training.score(again, images, labels), own)
+    swapped = training.trained(images, recipe, 1 - labels)
+    assert not np.array_equal(training.score(swapped, images, labels), own)
