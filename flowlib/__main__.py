@@ -19,7 +19,7 @@ def run(
     parameters: Annotated[
         list[str] | None, typer.Option("-p", metavar="NAME=VALUE", help="Override a parameter.")
     ] = None,
-    jobs: Annotated[int, typer.Option(help="Notebooks run at once, a process each.")] = 1,
+    jobs: Annotated[int, typer.Option(help="Notebooks run at once: while one draws, another trains.")] = 2,
     force: Annotated[bool, typer.Option("--force", help="Run what is up to date, too.")] = False,
 ) -> None:
     """Run notebooks of a profile into reports/PROFILE and print the path of its index.html."""

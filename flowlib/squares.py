@@ -20,7 +20,7 @@ from flowlib import artifacts, training
 from flowlib.artifacts import Arrays, Artifact
 from flowlib.datasets import check_images
 from flowlib.glow import Glow
-from flowlib.metrics import Interval, _percentile_interval, _resampled_counts, auroc
+from flowlib.metrics import auroc
 from flowlib.training import Recipe, trained
 
 INPUTS = ("pixels", "flow statistics")
@@ -115,28 +115,6 @@ def painted_over(reconstructions: np.ndarray, images: np.ndarray, masks: np.ndar
         inside = reconstruction[mask].mean()
         nearer.append(abs(inside - image[ring].mean()) < abs(inside - image[mask].mean()))
     return np.array(nearer)
-
-
-def auroc_difference(
-    first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray], resamples: int = 1000, seed: int = 0
-) -> Interval:
-    """AUROC of `first` less that of `second`, mean over seeds, with its 95 % interval.
-
-    Each is a pair of scores, normal ``(S, N)`` and anomalous ``(S, M)``, of the same images and as many seeds; images
-    and seeds are resampled as in `flowlib.metrics.auroc_interval`, for both models alike.
-    """
-
-    def outscored(normal: np.ndarray, anomalous: np.ndarray) -> np.ndarray:
-        a, n = anomalous[:, :, None], normal[:, None, :]
-        return (a > n) + 0.5 * (a == n)  # (S, M, N)
-
-    difference = outscored(*first) - outscored(*second)
-    _, m, n = difference.shape
-    rng = np.random.default_rng(seed)
-    normal_counts = np.stack([_resampled_counts(n, rng) for _ in range(resamples)])
-    anomalous_counts = np.stack([_resampled_counts(m, rng) for _ in range(resamples)])
-    draws = np.stack([(anomalous_counts @ each * normal_counts).sum(1) for each in difference], axis=1) / (m * n)
-    return _percentile_interval(float(difference.mean()), draws, 0.95, rng)
 
 
 # --- the local ratio -----------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from flowlib.metrics import (
     Interval,
     aupro,
     auroc,
+    auroc_difference,
     auroc_interval,
     average_precision,
     conformal_threshold,
@@ -355,3 +356,19 @@ def test_interval_fields_are_named() -> None:
     interval = mean_interval(np.array([1.0, 2.0, 3.0]))
     assert isinstance(interval, Interval)
     assert interval.low <= interval.value == 2 <= interval.high
+
+
+def test_auroc_difference_is_paired():
+    rng = np.random.default_rng(0)
+    normal, marked = rng.normal(size=(3, 80)), rng.normal(0.7, 1, (3, 60))
+    same = auroc_difference((normal, marked), (normal, marked))
+    assert same == (0, 0, 0)
+    other = (normal + 0.1 * rng.normal(size=(3, 80)), marked + 0.1 * rng.normal(size=(3, 60)))
+    near = auroc_difference((normal, marked), other)
+    expected = np.mean([auroc(normal[s], marked[s]) - auroc(other[0][s], other[1][s]) for s in range(3)])
+    assert near.value == pytest.approx(expected)
+    assert near.low < near.value < near.high
+    alone = auroc_interval(normal, marked)
+    assert near.high - near.low < 0.5 * (alone.high - alone.low)  # shared images cancel
+    ties = (np.zeros((1, 5)), np.zeros((1, 4)))
+    assert auroc_difference((np.zeros((1, 5)), np.ones((1, 4))), ties).value == 0.5

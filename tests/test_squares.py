@@ -92,22 +92,6 @@ def test_painted_over_compares_with_ring_and_square():
     assert squares.painted_over(square, image, mask).tolist() == [False]
 
 
-def test_auroc_difference_is_paired():
-    rng = np.random.default_rng(0)
-    normal, marked = rng.normal(size=(3, 80)), rng.normal(0.7, 1, (3, 60))
-    same = squares.auroc_difference((normal, marked), (normal, marked))
-    assert same == (0, 0, 0)
-    other = (normal + 0.1 * rng.normal(size=(3, 80)), marked + 0.1 * rng.normal(size=(3, 60)))
-    near = squares.auroc_difference((normal, marked), other)
-    expected = np.mean([auroc(normal[s], marked[s]) - auroc(other[0][s], other[1][s]) for s in range(3)])
-    assert near.value == pytest.approx(expected)
-    assert near.low < near.value < near.high
-    alone = auroc_interval(normal, marked)
-    assert near.high - near.low < 0.5 * (alone.high - alone.low)  # shared images cancel
-    ties = (np.zeros((1, 5)), np.zeros((1, 4)))
-    assert squares.auroc_difference((np.zeros((1, 5)), np.ones((1, 4))), ties).value == 0.5
-
-
 def test_maps_sum_to_the_scores():
     images, tests = garments(16), {"a": garments(5, 1)}
     flow_map = squares.train_and_map(images, GLOW, tests)["a"]
