@@ -120,7 +120,8 @@ class Detector:
 
     def threshold(self, false_alarm_rate: float = 0.05) -> float:
         """Normal images score above it with at most `false_alarm_rate`, or `lowest_rate()` where that is higher."""
-        return conformal_threshold(self.calibration[self.row], max(false_alarm_rate, self.lowest_rate()))
+        scores = self.calibration[self.row]
+        return min(conformal_threshold(scores, false_alarm_rate), float(scores.max()))
 
     def map(self, image: np.ndarray) -> np.ndarray:
         """The chosen map of a uint8 image ``(C, H, W)`` of any size, float32 ``(H, W)`` of the image's own."""

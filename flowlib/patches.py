@@ -19,8 +19,10 @@ BATCH = 128  # patches scored at once
 
 def corners(length: int, patch: int, stride: int) -> np.ndarray:
     """Where patches begin along a side of `length` pixels: every `stride`, and a last one that ends with the side."""
-    if not 1 <= patch <= length or stride < 1:
-        raise ValueError(f"patch is {patch} and stride {stride}: patch must lie in [1, {length}], stride from 1 on")
+    if not 1 <= stride <= patch <= length:  # a longer stride would leave pixels without a patch
+        raise ValueError(
+            f"patch is {patch} and stride {stride}: patch must lie in [1, {length}] and stride in [1, patch]"
+        )
     return np.unique(np.append(np.arange(0, length - patch + 1, stride), length - patch))
 
 
@@ -55,18 +57,22 @@ def patch_map(score: Callable[[np.ndarray], np.ndarray], image: np.ndarray, patc
     return stitch(np.concatenate(scores), image.shape[1:], patch, stride)
 
 
-def dense_map(flow: Glow, image: np.ndarray, patch: int, stride: int) -> np.ndarray:
+def dense_map(flow: Glow, image: np.ndarray, patch: int, stride: int, label: int | None = None) -> np.ndarray:
     """The same map from one pass of a flow over the whole image: NLL in nats of a patch, ``(H, W)``."""
-    table = window_sums(position_nll(flow, image), patch)
+    table = window_sums(position_nll(flow, image, label), patch)
     rows, columns = (corners(side, patch, stride) for side in image.shape[1:])
     return stitch(table[np.ix_(rows, columns)].ravel(), image.shape[1:], patch, stride)
 
 
-def position_nll(flow: Glow, image: np.ndarray) -> np.ndarray:
-    """Negative log-likelihood of every pixel in nats, float64 ``(H, W)``; uint8 image ``(C, H, W)`` of any size."""
+def position_nll(flow: Glow, image: np.ndarray, label: int | None = None) -> np.ndarray:
+    """Negative log-likelihood of every pixel in nats, float64 ``(H, W)``; uint8 image ``(C, H, W)`` of any size.
+
+    A conditional flow takes the image's `label`.
+    """
     H, W = image.shape[1:]
+    labels = None if label is None else torch.tensor([label])
     with torch.inference_mode():
-        return -flow.log_prob_map(padded(image, 2 ** len(flow.levels)))[0, :H, :W].double().numpy()
+        return -flow.log_prob_map(padded(image, 2 ** len(flow.levels)), labels=labels)[0, :H, :W].double().numpy()
 
 
 def padded(image: np.ndarray, multiple: int) -> torch.Tensor:
@@ -85,6 +91,13 @@ def window_sums(values: np.ndarray, window: int) -> np.ndarray:
 
 def random_patches(images: Sequence[np.ndarray], n: int, patch: int, seed: int) -> np.ndarray:
     """`n` patches at random places of the images ``(C, H, W)``, each image as often as its number of pixels asks."""
+    return labelled_patches(images, np.zeros(len(images), dtype=np.int64), n, patch, seed)[0]
+
+
+def labelled_patches(
+    images: Sequence[np.ndarray], labels: np.ndarray, n: int, patch: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """`random_patches`, and the label of the image that each was cut from, ``(n,)``."""
     rng = np.random.default_rng(seed)
     area = np.array([image.shape[1] * image.shape[2] for image in images], dtype=float)
     chosen = rng.choice(len(images), n, p=area / area.sum())
@@ -93,4 +106,4 @@ def random_patches(images: Sequence[np.ndarray], n: int, patch: int, seed: int) 
         image = images[index]
         row, column = (rng.integers(side - patch + 1) for side in image.shape[1:])
         place[:] = image[:, row : row + patch, column : column + patch]
-    return out
+    return out, labels[chosen]

@@ -1,0 +1,268 @@
+"""The borescope study (thesis section 5), on simulated videos: what notebook 05 prepares, maps and measures.
+
+Frames of one blade are alike, so every interval here resamples blades (and training seeds), never frames.
+"""
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+
+from flowlib import artifacts, made_up
+from flowlib.artifacts import Arrays, Artifact
+from flowlib.autoencoders import ConvAutoencoder
+from flowlib.baselines import KNearestNeighbours, PCAReconstruction
+from flowlib.detector import LARGEST_SHARES, PATCH, Detector, image_score
+from flowlib.glow import Glow
+from flowlib.ingest import ingest
+from flowlib.media import layout, read_image, read_mask
+from flowlib.metrics import Interval, auroc
+from flowlib.patches import dense_map, labelled_patches, padded, patch_map, random_patches
+from flowlib.simulator import VIEWPOINTS, simulate
+from flowlib.training import Recipe, score, trained
+
+VIEWS = tuple(VIEWPOINTS)
+REFLECTION, SHADOW = 1, 2  # of a shot's regions
+REDUCED = 8  # pixels on a side that patches are reduced to for PCA and nearest neighbours
+
+
+class Shot(NamedTuple):
+    """A frame: label ("good" or a defect), blade, place in `VIEWS`, image ``(C, H, W)``, mask, regions ``(H, W)``."""
+
+    label: str
+    blade: int
+    view: int
+    image: np.ndarray
+    mask: np.ndarray
+    regions: np.ndarray
+
+
+def prepare(
+    folder: Path, blades: tuple[int, int, int], frames: int, every: int, seed: int, executor: Executor
+) -> tuple[list[Shot], list[Shot]]:
+    """Simulate the videos of normal, normal test and defective `blades`, ingest them, and read the frames back.
+
+    Returns the training and the test shots. What is there already is not made again.
+    """
+    stem = f"{'-'.join(map(str, blades))}x{frames}_seed{seed}"
+    videos, images = folder / f"videos_{stem}", folder / f"frames_{stem}_every{every}"
+    simulate(videos, *blades, frames=frames, seed=seed, executor=executor)
+    ingest(videos, images, frames=frames, every=every)
+    found = layout(images)
+    train = [shot("good", path, None, images) for path in found.normal]
+    return train, [shot(label, path, found.masks.get(path), images) for label, path in found.test]
+
+
+def shot(label: str, path: Path, mask: Path | None, root: Path) -> Shot:
+    parts = re.fullmatch(r"blade_(\d+)_(\w+)_f\d+", path.stem)
+    if parts is None:
+        raise ValueError(f"{path} is no frame of a simulated video: its name must be blade_NNN_VIEWPOINT_fNNNNNN")
+    image = read_image(path)
+    regions = np.asarray(Image.open(root / "regions" / label / path.name))
+    nothing = np.zeros(image.shape[1:], dtype=bool)
+    return Shot(
+        label, int(parts[1]), VIEWS.index(parts[2]), image, nothing if mask is None else read_mask(mask), regions
+    )
+
+
+def damaged(shots: Sequence[Shot], n: int, seed: int) -> list[Shot]:
+    """`n` copies of normal shots with a made-up defect each, of the kinds that are for choosing."""
+    rng = np.random.default_rng(seed)
+    copies = []
+    for i in range(n):
+        one = shots[i % len(shots)]
+        alike = [other.image for other in shots if other.image.shape == one.image.shape]
+        image, mask = made_up.damage(one.image, alike[rng.integers(len(alike))], made_up.CHOICE, rng)
+        copies.append(one._replace(label="made up", image=image, mask=mask))
+    return copies
+
+
+# --- maps of every method: one job each, lists of ``(H, W)`` float32 -------------------------------------------------
+
+
+def flow_maps(training: list[Shot], recipe: Recipe, n: int, shots: list[Shot]) -> list[np.ndarray]:
+    """Dense NLL in nats of a 32x32 patch; the flow is told the viewpoint where the recipe has classes."""
+    conditional = recipe.options.get("classes", 0) > 0
+    views = np.array([one.view for one in training])
+    patches, labels = labelled_patches([one.image for one in training], views, n, PATCH, recipe.seed)
+
+    def each(flow: Glow, one: Shot) -> np.ndarray:
+        return dense_map(flow, one.image, PATCH, 4, one.view if conditional else None)
+
+    model = trained(patches, recipe, labels if conditional else None)
+    return kept("flow", (patches, labels), recipe, shots, lambda one: each(model, one))  # type: ignore[arg-type]
+
+
+def autoencoder_maps(training: list[Shot], recipe: Recipe, n: int, shots: list[Shot]) -> list[np.ndarray]:
+    """Squared reconstruction error of a convolutional autoencoder, pixels in [0, 1], run over the whole image."""
+    patches = random_patches([one.image for one in training], n, PATCH, recipe.seed)
+    state = trained(patches, recipe).state_dict()
+
+    def each(one: Shot) -> np.ndarray:
+        H, W = one.image.shape[1:]
+        batch = padded(one.image, 8)
+        model = ConvAutoencoder(tuple(batch.shape[1:]), **recipe.options)  # type: ignore[arg-type]
+        model.load_state_dict(state)  # the weights know no size
+        with torch.inference_mode():
+            return model.squared_error(batch)[0, :H, :W].numpy()
+
+    return kept("autoencoder", (patches,), recipe, shots, each)
+
+
+def reference_maps(
+    name: str, training: list[Shot], n: int, stride: int, seed: int, shots: list[Shot]
+) -> list[np.ndarray]:
+    """ "PCA" or "kNN" of 32x32 patches reduced to 8x8, at a stride: the score of a patch, overlaps averaged."""
+    patches = random_patches([one.image for one in training], n, PATCH, seed)
+    model: Any = {"PCA": PCAReconstruction(32, seed), "kNN": KNearestNeighbours()}[name]
+    model.fit(reduced(patches))
+
+    def each(one: Shot) -> np.ndarray:
+        return patch_map(lambda some: model.score_samples(reduced(some)), one.image, PATCH, stride)
+
+    return kept(name, (patches,), stride, shots, each)
+
+
+def reduced(patches: np.ndarray) -> np.ndarray:
+    """Means of 4x4 blocks: uint8 ``(n, C, 32, 32)`` to ``(n, C, 8, 8)``."""
+    n, C = patches.shape[:2]
+    blocks = patches.reshape(n, C, REDUCED, PATCH // REDUCED, REDUCED, PATCH // REDUCED)
+    return np.rint(blocks.mean((3, 5))).astype(np.uint8)
+
+
+def detector_maps(detector: Detector, shots: list[Shot]) -> list[dict[str, np.ndarray]]:
+    """Every map of a detector, float16."""
+    found = [detector.all_maps(one.image) for one in shots]
+    return [{name: values.astype(np.float16) for name, values in each.items()} for each in found]
+
+
+def stride_maps(
+    training: list[Shot], recipe: Recipe, n: int, stride: int | None, shots: list[Shot]
+) -> tuple[list[np.ndarray], float]:
+    """NLL maps by the thesis's patches at a stride, or dense (at 4) where that is None, and the seconds an image."""
+    patches = random_patches([one.image for one in training], n, PATCH, recipe.seed)
+    flow = trained(patches, recipe)
+    began = time.perf_counter()
+    if stride is None:
+        found = [dense_map(flow, one.image, PATCH, 4) for one in shots]  # type: ignore[arg-type]
+    else:
+        found = [patch_map(lambda some: score(flow, some), one.image, PATCH, stride) for one in shots]
+    return [values.astype(np.float32) for values in found], (time.perf_counter() - began) / len(shots)
+
+
+def kept(
+    name: str, training: tuple[np.ndarray, ...], settings: object, shots: list[Shot], each: Callable[[Shot], np.ndarray]
+) -> list[np.ndarray]:
+    """Maps of shots, made once and kept."""
+
+    def make(_: Path) -> Artifact:
+        return Artifact({f"{i:05d}": each(one).astype(np.float32) for i, one in enumerate(shots)}, {})
+
+    parts = {
+        "name": name,
+        "training": [artifacts.array_hash(array) for array in training],
+        "settings": repr(settings),
+        "shots": artifacts.array_hash(np.concatenate([one.image.ravel() for one in shots])),
+        "code": artifacts.code_hash(
+            "flowlib.borescope", "flowlib.patches", "flowlib.glow", "flowlib.coupling", "flowlib.training"
+        ),
+    }
+    arrays: Arrays = artifacts.cached("maps", parts, make).arrays
+    return [arrays[f"{i:05d}"] for i in range(len(shots))]
+
+
+# --- measures --------------------------------------------------------------------------------------------------------
+
+
+def best_way(normal: Sequence[Sequence[np.ndarray]], changed: Sequence[Sequence[np.ndarray]]) -> str:
+    """The way from a map to an image's score that best finds made-up defects; maps of each seed, then of each image."""
+
+    def found(way: str) -> float:
+        share = LARGEST_SHARES[way]
+        return float(
+            np.mean(
+                [auroc(*(image_scores(group, share) for group in pair)) for pair in zip(normal, changed, strict=True)]
+            )
+        )
+
+    return max(LARGEST_SHARES, key=found)
+
+
+def image_scores(maps: Sequence[np.ndarray], share: float) -> np.ndarray:
+    return np.array([image_score(values, share) for values in maps])
+
+
+def blade_auroc(
+    normal: np.ndarray,
+    anomalous: np.ndarray,
+    normal_blades: np.ndarray,
+    anomalous_blades: np.ndarray,
+    resamples: int = 400,
+    seed: int = 0,
+) -> Interval:
+    """AUROC of image scores ``(S, N)`` and ``(S, M)``, mean over seeds, and its 95 % interval over blades and seeds."""
+    rng = np.random.default_rng(seed)
+    value = np.mean([auroc(a, b) for a, b in zip(normal, anomalous, strict=True)])
+    draws = []
+    for _ in range(resamples):
+        n, m = resampled(normal_blades, rng), resampled(anomalous_blades, rng)
+        seeds = rng.integers(len(normal), size=len(normal))
+        draws.append(np.mean([auroc(normal[s][n], anomalous[s][m]) for s in seeds]))
+    return Interval(float(value), *np.quantile(draws, [0.025, 0.975]).tolist())
+
+
+def blade_mean(
+    sums: np.ndarray, weights: np.ndarray, blades: np.ndarray, resamples: int = 1000, seed: int = 0
+) -> Interval:
+    """Mean of what images add, `sums` ``(S, n)`` over `weights` ``(n,)``, with its interval over blades and seeds."""
+    rng = np.random.default_rng(seed)
+    draws = []
+    for _ in range(resamples):
+        chosen, seeds = resampled(blades, rng), rng.integers(len(sums), size=len(sums))
+        draws.append(sums[seeds][:, chosen].mean(0).sum() / weights[chosen].sum())
+    return Interval(float(sums.mean(0).sum() / weights.sum()), *np.quantile(draws, [0.025, 0.975]).tolist())
+
+
+def resampled(blades: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Indices of the images of as many blades as there are, drawn with replacement."""
+    names = np.unique(blades)
+    return np.concatenate([np.flatnonzero(blades == name) for name in rng.choice(names, len(names))])
+
+
+def pixel_ranks(maps: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Of each image the sum over defect pixels of the share of all normal pixels below, and their number, ``(n,)``.
+
+    The sums over the numbers are the pixel AUROC.
+    """
+    background = np.sort(np.concatenate([values[~mask][::7] for values, mask in zip(maps, masks, strict=True)]))
+    sums = []
+    for values, mask in zip(maps, masks, strict=True):
+        below = np.searchsorted(background, values[mask], "left") + np.searchsorted(background, values[mask], "right")
+        sums.append(below.sum() / (2 * len(background)))
+    return np.array(sums), np.array([mask.sum() for mask in masks])
+
+
+def within_image(maps: Sequence[np.ndarray], inside: Sequence[np.ndarray], outside: Sequence[np.ndarray]) -> np.ndarray:
+    """AUROC of an image's pixels `inside` against those `outside`, ``(n,)``; every mask holds a pixel."""
+    return np.array([auroc(v[o], v[i]) for v, i, o in zip(maps, inside, outside, strict=True)])
+
+
+def across_border(mask: np.ndarray, patch: int = PATCH) -> bool | None:
+    """Whether a defect lies across a border of the thesis's patches; None where it is too large for one patch."""
+    rows, columns = np.nonzero(mask)
+    if np.ptp(rows) >= patch or np.ptp(columns) >= patch:
+        return None
+    return bool(rows.min() // patch != rows.max() // patch or columns.min() // patch != columns.max() // patch)
+
+
+def sizes(shots: Sequence[Shot]) -> pd.Series:
+    """Size class of each defect by its pixels: under 100, 100 to 1000, 1000 and more."""
+    pixels = [int(one.mask.sum()) for one in shots]
+    return pd.Series(pd.cut(pixels, [0, 100, 1000, np.inf], right=False, labels=["under 100", "100 to 999", "1000 up"]))
