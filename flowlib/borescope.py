@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
+from scipy.ndimage import label
 
 from flowlib import artifacts, made_up
 from flowlib.artifacts import Arrays, Artifact
@@ -23,7 +24,7 @@ from flowlib.detector import LARGEST_SHARES, PATCH, Detector, image_score
 from flowlib.glow import Glow
 from flowlib.ingest import ingest
 from flowlib.media import layout, read_image, read_mask
-from flowlib.metrics import Interval, auroc
+from flowlib.metrics import Interval, auroc, region_overlaps
 from flowlib.patches import dense_map, labelled_patches, padded, patch_map, random_patches
 from flowlib.simulator import VIEWPOINTS, simulate
 from flowlib.training import Recipe, score, trained
@@ -247,6 +248,18 @@ def pixel_ranks(maps: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> tupl
         below = np.searchsorted(background, values[mask], "left") + np.searchsorted(background, values[mask], "right")
         sums.append(below.sum() / (2 * len(background)))
     return np.array(sums), np.array([mask.sum() for mask in masks])
+
+
+def frame_overlaps(maps: Sequence[np.ndarray], masks: Sequence[np.ndarray], limit: float = 0.3) -> np.ndarray:
+    """Area under the overlap curve of each frame's defect, up to the false-positive rate `limit`, ``(n,)``; 0 without one.
+
+    A defect is one region here, in however many pieces its mask falls; else as `metrics.region_overlaps`.
+    """
+    overlaps = []
+    for values, mask in zip(region_overlaps(maps, masks, limit), masks, strict=True):
+        pieces = np.bincount(label(mask, np.ones((3, 3)))[0][mask], minlength=1)[1:]
+        overlaps.append((values * pieces).sum() / max(pieces.sum(), 1))
+    return np.array(overlaps)
 
 
 def within_image(maps: Sequence[np.ndarray], inside: Sequence[np.ndarray], outside: Sequence[np.ndarray]) -> np.ndarray:

@@ -3,6 +3,7 @@
 The normal images are divided, by video and never by frame, into three parts. The first trains the flow and the local
 ratio and tells what their maps look like on normal images (`flowlib.maps`). The second chooses the map and how a map
 becomes an image's score: by how well made-up defects of kinds that nothing was trained on are found (`made_up.CHOICE`).
+A map that knows the place must beat the best one that does not by more than a standard error, as it presumes more.
 The third, which no choice has seen, sets the threshold (`metrics.conformal_threshold`).
 """
 
@@ -35,6 +36,7 @@ FLOW: dict[str, Any] = {"levels": 2, "steps": 8, "hidden_channels": 32}
 DAMAGED = 72  # images with made-up defects in the choice
 DEFECTS = 3  # made-up defects on each of them
 KNOWN = 40  # training images, at most, that the maps are fitted on
+CHOICE_COLUMNS = ("map", "way", "pixels", "images", "found")
 LARGEST_SHARES = {"maximum": 0.0, "top 0.1 %": 0.001, "top 1 %": 0.01, "mean": 1.0}  # of a map's pixels: image scores
 CODE = (
     "flowlib.glow",
@@ -125,7 +127,12 @@ class Detector:
 
     def map(self, image: np.ndarray) -> np.ndarray:
         """The chosen map of a uint8 image ``(C, H, W)`` of any size, float32 ``(H, W)`` of the image's own."""
-        return self.all_maps(image)[self.map_name]
+        return resized(self.working_map(image), image.shape[1:])
+
+    def working_map(self, image: np.ndarray) -> np.ndarray:
+        """The chosen map at the size the image is worked on, float32 ``(h, w)``: `score` and thresholds are of it."""
+        worked = working(image, self.settings.size, self.channels)
+        return maps.maps(self.known, self.flow, self.ratio, worked)[self.map_name]
 
     def all_maps(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """Every map of `maps.NAMES`, float32 ``(H, W)`` of the image's own size."""
@@ -133,12 +140,12 @@ class Detector:
         return {name: resized(values, image.shape[1:]) for name, values in found.items()}
 
     def score(self, values: np.ndarray) -> float:
-        """An image's score from its map ``(H, W)``: the mean of the map's highest pixels, higher is more anomalous."""
+        """An image's score from its `working_map`: the mean of the map's highest pixels, higher is more anomalous."""
         return image_score(values, LARGEST_SHARES[self.way])
 
     def score_samples(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Scores ``(N,)`` of uint8 images ``(C, H, W)``, higher is more anomalous."""
-        return np.array([self.score(self.map(image)) for image in images])
+        return np.array([self.score(self.working_map(image)) for image in images])
 
     def predict(self, images: Sequence[np.ndarray], false_alarm_rate: float = 0.05) -> np.ndarray:
         """Whether each image is anomalous, bool ``(N,)``."""
@@ -159,23 +166,26 @@ def fit(
     `sources` says what each image came from, such as its video: a source is never divided. `executor` runs the
     training; by default processes on this machine. A fit that was interrupted goes on where it was.
 
-    Raises DetectorError without an image, or where one is smaller than 32x32.
+    Raises DetectorError without an image, where one is smaller than 32x32, or without a source for each.
     """
     settings = settings or Settings()
     if len(images) == 0:
         raise DetectorError("there is no normal image to fit on: add images or videos of good parts")
+    if sources is not None and len(sources) != len(images):
+        raise DetectorError(f"there are {len(sources)} sources for {len(images)} images: give one for each")
     channels = max(len(image) for image in images)
     worked = [working(image, settings.size, channels) for image in images]
-    parts = divided(list(range(len(images))) if sources is None else list(sources), settings.seed)
+    names = list(range(len(images))) if sources is None else list(sources)
     if executor is None:
         with parallel.processes() as pool:
-            return _fit(worked, parts, channels, settings, pool)
-    return _fit(worked, parts, channels, settings, executor)
+            return _fit(worked, names, channels, settings, pool)
+    return _fit(worked, names, channels, settings, executor)
 
 
 def _fit(
-    images: list[np.ndarray], parts: list[np.ndarray], channels: int, settings: Settings, executor: Executor
+    images: list[np.ndarray], sources: list[Any], channels: int, settings: Settings, executor: Executor
 ) -> Detector:
+    parts = divided(sources, settings.seed)
     training, choosing, calibrating = ([images[i] for i in part] for part in parts)
     side = min(CROP, *(8 * (min(image.shape[1:]) // 8) for image in images))
     seed = settings.seed
@@ -186,7 +196,8 @@ def _fit(
         restored(found, recipe, (channels, size, size))
         for found, (_, _, size, recipe) in zip(parallel.run(trained, jobs, executor, "training"), jobs, strict=True)
     )
-    known = maps.fit(flow, ratio, training[:KNOWN], seed)
+    few = min(KNOWN, len(training))
+    known = maps.fit(flow, ratio, [training[i * len(training) // few] for i in range(few)], seed)  # of all sources
     models = (known, flow.state_dict(), ratio.state_dict(), channels, side)
     rng = np.random.default_rng(seed)
     copies = [choosing[i % len(choosing)] for i in range(DAMAGED)]
@@ -197,7 +208,8 @@ def _fit(
     read = [row for chunk in parallel.run(readings, chunks, executor, "choosing and calibrating") for row in chunk]
     normal, held, changed = np.split(np.arange(len(work)), [len(choosing), len(choosing) + len(calibrating)])
     choice = choice_table([read[i] for i in normal], [read[i] for i in changed])
-    best = choice.loc[choice["found"].idxmax()]
+    of_damaged = [sources[parts[1][i % len(choosing)]] for i in range(DAMAGED)]
+    best = choice.loc[chosen(choice, [read[i] for i in normal], [read[i] for i in changed], of_damaged)]
     calibration = np.stack([read[i].scores.ravel() for i in held], axis=1)  # (maps * ways, n)
     levels = {
         name: float(np.quantile(np.concatenate([read[i].background[m] for i in held]), 0.995))
@@ -297,8 +309,32 @@ def choice_table(normal: list[Reading], damaged: list[Reading]) -> pd.DataFrame:
         pixels = auroc(outside, inside)
         for w, way in enumerate(LARGEST_SHARES):
             images = auroc(*(np.array([reading.scores[m, w] for reading in group]) for group in (normal, damaged)))
-            rows.append({"map": name, "way": way, "pixels": pixels, "images": images, "found": (pixels + images) / 2})
-    return pd.DataFrame(rows)
+            rows.append((name, way, pixels, images, (pixels + images) / 2))
+    return pd.DataFrame(rows, columns=list(CHOICE_COLUMNS))
+
+
+def chosen(choice: pd.DataFrame, normal: list[Reading], damaged: list[Reading], sources: Sequence[Any]) -> int:
+    """The row of `choice` to use: the best, unless it knows the place and does not earn it.
+
+    It earns it where, over the `sources` of the damaged images, the mean of what it finds more than the best row
+    without the place is above its standard error (the rule of one standard error, Breiman et al. 1984, section 3.4).
+    """
+    by_place = choice["map"].str.contains(maps.BY_PLACE, regex=False)
+    best, plain = int(choice["found"].idxmax()), int(choice.loc[~by_place, "found"].idxmax())
+    if best == plain:
+        return best
+    gain = pd.Series(found_in_each(best, normal, damaged) - found_in_each(plain, normal, damaged))
+    of_source = gain.groupby(pd.Series([str(source) for source in sources])).mean()
+    return best if len(of_source) > 1 and of_source.mean() > of_source.sem() else plain
+
+
+def found_in_each(row: int, normal: list[Reading], damaged: list[Reading]) -> np.ndarray:
+    """Of each damaged image, ``(D,)``: mean of its own pixels' AUROC and of the share of normal images it outscores."""
+    m, w = divmod(row, len(LARGEST_SHARES))
+    scores = np.array([reading.scores[m, w] for reading in normal])
+    pixels = [auroc(r.background[m], r.changed[m]) if r.changed[m].size else 0.5 for r in damaged]
+    images = [auroc(scores, reading.scores[m, w : w + 1]) for reading in damaged]
+    return (np.array(pixels) + np.array(images)) / 2
 
 
 # --- images and maps -------------------------------------------------------------------------------------------------
@@ -386,7 +422,7 @@ def load(folder: Path) -> Detector:
             own = {f"model{name.removeprefix(prefix)}": a for name, a in arrays.items() if name.startswith(prefix)}
             load_parameters(model, Artifact(own, {}))  # type: ignore[arg-type]
         known = {name.removeprefix("known."): a for name, a in arrays.items() if name.startswith("known.")}
-        settings, choice = Settings(**notes["settings"]), pd.DataFrame(notes["choice"])
+        settings, choice = Settings(**notes["settings"]), pd.DataFrame(notes["choice"], columns=list(CHOICE_COLUMNS))
         return Detector(settings, channels, flow.eval(), ratio.eval(), known, choice, arrays["calibration"],
                         notes["levels"], notes["map"], notes["way"], notes["facts"])  # fmt: skip
     except FileNotFoundError:
