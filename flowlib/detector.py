@@ -215,7 +215,11 @@ def _fit(
         name: float(np.quantile(np.concatenate([read[i].background[m] for i in held]), 0.995))
         for m, name in enumerate(maps.NAMES)
     }
-    facts = {"images": [len(training), len(choosing), len(calibrating)], "shared": len(set(map(tuple, parts))) == 1}
+    facts = {
+        "images": [len(training), len(choosing), len(calibrating)],
+        "sources": [len({sources[i] for i in part}) for part in parts],
+        "shared": len(set(map(tuple, parts))) == 1,
+    }
     return Detector(
         settings, channels, flow, ratio, known, choice, calibration, levels, best["map"], best["way"], facts
     )

@@ -73,8 +73,7 @@ def maps(known: Arrays, flow: Glow, ratio: LocalRatio, image: np.ndarray) -> dic
     }
     by_place = {}
     for name, values in plain.items():
-        mean, deviation = (zoom(table, [s / t for s, t in zip(shape, table.shape, strict=True)], order=1)
-                           for table in known[f"place {name}"])  # fmt: skip
+        mean, deviation = (at_size(table, shape) for table in known[f"place {name}"])
         by_place[name + BY_PLACE] = (values - mean) / deviation
     total = by_place["ratio" + BY_PLACE] + by_place["density" + BY_PLACE]
     return {name: values.astype(np.float32) for name, values in {**everywhere, **by_place, SUM: total}.items()}
@@ -121,9 +120,12 @@ def likelihoods(read: np.ndarray) -> np.ndarray:
 
 def windows(image: np.ndarray) -> np.ndarray:
     """The 8x8 window around each pixel as means of 2x2 blocks, in [0, 1]: uint8 ``(C, H, W)`` to ``(16 C, H, W)``."""
+    H, W = image.shape[1:]
+    reach = SMALL // 2 - 1
     blocks = uniform_filter(image / 255, (0, 2, 2), mode="nearest")
-    offsets = range(-SMALL // 2 + 1, SMALL // 2, 2)
-    return np.concatenate([np.roll(blocks, (-y, -x), (1, 2)) for y in offsets for x in offsets])
+    blocks = np.pad(blocks, ((0, 0), (reach, reach), (reach, reach)), mode="edge")
+    offsets = range(0, SMALL - 1, 2)
+    return np.concatenate([blocks[:, y : y + H, x : x + W] for y in offsets for x in offsets])
 
 
 def thinned(values: np.ndarray, rng: np.random.Generator, n: int = 2000) -> np.ndarray:
@@ -137,3 +139,9 @@ def on_place_grid(values: np.ndarray) -> np.ndarray:
     H, W = values.shape
     whole = np.pad(values, ((0, -H % PLACE_GRID), (0, -W % PLACE_GRID)), mode="edge")
     return whole.reshape(whole.shape[0] // PLACE_GRID, PLACE_GRID, -1, PLACE_GRID).mean((1, 3))
+
+
+def at_size(table: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Values of cells at every pixel of an image ``(H, W)``, linear between the middles of the cells."""
+    factors = [side / cells for side, cells in zip(shape, table.shape, strict=True)]
+    return zoom(table, factors, order=1, mode="nearest", grid_mode=True)

@@ -78,7 +78,7 @@ def position_nll(flow: Glow, image: np.ndarray, label: int | None = None) -> np.
 def padded(image: np.ndarray, multiple: int) -> torch.Tensor:
     """A batch of one, ``(1, C, H', W')`` in uint8, its last row and column repeated up to a `multiple`."""
     H, W = image.shape[1:]
-    batch = torch.from_numpy(np.ascontiguousarray(image))[None].float()
+    batch = torch.from_numpy(np.array(image))[None].float()  # a copy: torch warns of arrays that are read-only
     return F.pad(batch, (0, -W % multiple, 0, -H % multiple), mode="replicate").byte()
 
 
