@@ -1,12 +1,20 @@
-"""The command line, ``python -m flowlib run|publish|data``. What takes long to import is imported inside a command."""
+"""The command line, ``python -m flowlib``: run, publish, data for the study; simulate, ingest, fit, score for your own.
 
+What takes long to import is imported inside a command.
+"""
+
+import os
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-app = typer.Typer(help="Normalizing flows for anomaly detection: run the study, read its report.", no_args_is_help=True)
+app = typer.Typer(
+    help="Normalizing flows for anomaly detection: run the study, or fit a detector on your own normal images.",
+    no_args_is_help=True,
+)
 Profile = Annotated[str, typer.Option(help="A file of notebooks/profiles, without .yaml.")]
 
 
@@ -50,6 +58,96 @@ def data() -> None:
     for name in ("mnist", "fashion-mnist"):
         download.ensure(name)
         print(f"{name}: verified")
+
+
+@app.command()
+def simulate(
+    out: Annotated[Path, typer.Argument(help="Folder of the data set.")],
+    normal: Annotated[int, typer.Option(help="Videos of normal blades to train on.")] = 16,
+    test_normal: Annotated[int, typer.Option(help="Videos of normal blades to test on.")] = 8,
+    defective: Annotated[int, typer.Option(help="Videos of damaged blades to test on.")] = 24,
+    frames: Annotated[int, typer.Option(help="Frames a video.")] = 40,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same frames.")] = 0,
+) -> None:
+    """Write simulated borescope videos with exact masks, in the layout of MVTec AD."""
+    from flowlib import parallel, simulator
+
+    with parallel.processes() as executor:
+        table = simulator.simulate(out, normal, test_normal, defective, frames, seed, executor)
+    print(f"{table['video'].nunique()} videos of {frames} frames: {out / 'frames.csv'}")
+
+
+@app.command()
+def ingest(
+    source: Annotated[Path, typer.Argument(help="Folder of videos and images.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the frames, outside of SOURCE.")],
+    frames: Annotated[int, typer.Option(help="Evenly spread frames of each video.")] = 300,
+    every: Annotated[int, typer.Option(help="Of these, each so-manieth is kept.")] = 10,
+    crop: Annotated[str, typer.Option(help="auto (cuts off markings of videos), none, or x0,y0,x1,y1.")] = "auto",
+    grey: Annotated[bool, typer.Option("--grey", help="Write grey images.")] = False,
+) -> None:
+    """Turn videos into cropped frames, with a manifest of what came from where. Exit status 1 if a file was refused."""
+    from flowlib import ingest as module
+
+    table = module.ingest(source, out, frames, every, crop, grey)
+    print(f"{(table['status'] == 'ok').sum()} images: {out / 'manifest.csv'}")
+    complain(table.loc[table["status"].isin(["refused", "damaged"]), "message"])
+
+
+@app.command()
+def fit(
+    folder: Annotated[Path, typer.Argument(help="Normal images and videos; of an MVTec AD tree, its train/good.")],
+    out: Annotated[Path, typer.Option(help="Folder for the detector.")],
+    size: Annotated[int, typer.Option(help="Longest side in pixels that images are worked on at.")] = 512,
+    frames: Annotated[int, typer.Option(help="Evenly spread frames of each video.")] = 30,
+    seed: int = 0,
+) -> None:
+    """Fit a detector on normal images alone. Exit status 1 if a file was refused."""
+    from flowlib import detector, normals
+
+    settings = detector.Settings(size=size, seed=seed)  # refused at once where it is wrong
+    normal = normals.read_normal(folder, frames, size)
+    if normal.available > normals.MOST:
+        print(f"{len(normal.images)} of about {normal.available} normal images and frames are used, evenly spread")
+    fitted = detector.fit(normal.images, normal.sources, settings)
+    path = detector.save(fitted, out)
+    print("\n".join([*normals.described(fitted), str(path)]))
+    for line in normals.warnings(fitted):
+        print(line, file=sys.stderr)
+    complain(normal.refused)
+
+
+@app.command()
+def score(
+    model: Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="Folder that fit wrote.")],
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="Folder, video or image.")],
+    out: Annotated[Path, typer.Option(help="Folder for scores.csv and pictures, outside of INPUT.")],
+    maps: Annotated[bool, typer.Option("--maps", help="Write maps, too: float32 TIFF of each image's size.")] = False,
+    settings: Annotated[Path | None, typer.Option(help="YAML file: map, way, false_alarm_rate.")] = None,
+    false_alarm_rate: Annotated[float | None, typer.Option(help="Of normal images, at most.  [default: 0.05]")] = None,
+    frames: Annotated[int, typer.Option(help="Evenly spread frames of each video.")] = 60,
+) -> None:
+    """Score images and videos: table, overlays, heat maps. Exit status 1 if a file was refused."""
+    os.environ.setdefault(
+        "OMP_NUM_THREADS", "1"
+    )  # read when torch is imported; more threads are slower on shared cores
+    from flowlib import detector, inspection, normals, verdicts
+
+    chosen = inspection.read_settings(settings) if settings else {}
+    if false_alarm_rate is not None:
+        chosen["false_alarm_rate"] = false_alarm_rate
+    table = inspection.scan(model, source, out, chosen, frames, maps)
+    print("\n".join(verdicts.summary(table, out)))
+    for line in normals.warnings(detector.load(model), chosen.get("false_alarm_rate", normals.RATE)):
+        print(line, file=sys.stderr)
+    complain(table.loc[table["status"] != "ok", "message"])
+
+
+def complain(messages: Iterable[str]) -> None:
+    """Name on standard error what could not be read, and end with exit status 1 if there is any."""
+    if messages := list(messages):
+        print("\n".join([*messages, f"flowlib: {len(messages)} refused or damaged"]), file=sys.stderr)
+        raise typer.Exit(1)
 
 
 def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:

@@ -200,15 +200,15 @@ def _fit(
     known = maps.fit(flow, ratio, [training[i * len(training) // few] for i in range(few)], seed)  # of all sources
     models = (known, flow.state_dict(), ratio.state_dict(), channels, side)
     rng = np.random.default_rng(seed)
-    copies = [choosing[i % len(choosing)] for i in range(DAMAGED)]
-    damaged = [damaged_image(image, choosing, rng) for image in copies]
+    copied = [i * max(1, len(choosing) // DAMAGED) % len(choosing) for i in range(DAMAGED)]  # of all sources
+    damaged = [damaged_image(choosing[i], choosing, rng) for i in copied]
     nothing = [np.zeros(image.shape[1:], dtype=bool) for image in (*choosing, *calibrating)]
     work = [*zip((*choosing, *calibrating), nothing, strict=True), *damaged]
     chunks = [(*models, work[i : i + 8]) for i in range(0, len(work), 8)]
     read = [row for chunk in parallel.run(readings, chunks, executor, "choosing and calibrating") for row in chunk]
     normal, held, changed = np.split(np.arange(len(work)), [len(choosing), len(choosing) + len(calibrating)])
     choice = choice_table([read[i] for i in normal], [read[i] for i in changed])
-    of_damaged = [sources[parts[1][i % len(choosing)]] for i in range(DAMAGED)]
+    of_damaged = [sources[parts[1][i]] for i in copied]
     best = choice.loc[chosen(choice, [read[i] for i in normal], [read[i] for i in changed], of_damaged)]
     calibration = np.stack([read[i].scores.ravel() for i in held], axis=1)  # (maps * ways, n)
     levels = {
@@ -432,4 +432,5 @@ def load(folder: Path) -> Detector:
     except FileNotFoundError:
         raise DetectorError(f"{path} is not there: fit a detector first, flowlib fit FOLDER --out {folder}") from None
     except (ArtifactError, KeyError, TypeError) as error:
-        raise DetectorError(f"{path} is no detector of this version ({error}): fit it anew") from error
+        reason = str(error).removeprefix(f"{path} ").split(": delete it")[0]
+        raise DetectorError(f"{path} is no detector of this version ({reason}): fit it anew") from error

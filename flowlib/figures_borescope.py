@@ -34,14 +34,14 @@ def heat_maps(
     with plt.rc_context(STYLE | {"axes.grid": False}):
         across = 1 + len(scales)
         figure, grid = plt.subplots(len(rows), across, figsize=(4.1 * across, 2.7 * len(rows) + 0.8), squeeze=False)
-        for panels, (title, one, maps) in zip(grid, rows, strict=True):
+        for number, (panels, (title, one, maps)) in enumerate(zip(grid, rows, strict=True)):
             picture(panels[0], one)
             panels[0].set_title(title, loc="center")
             for axes, (name, (low, high, _)) in zip(panels[1:], scales.items(), strict=True):
                 image = axes.imshow(maps[name], cmap="inferno", vmin=low, vmax=high)
                 contour(axes, one.mask)
-                axes.set_title(name if panels is grid[0] else "", loc="center")
-                if panels is grid[-1]:
+                axes.set_title(name if number == 0 else "", loc="center")
+                if number == len(rows) - 1:
                     bar = figure.colorbar(image, ax=axes, location="bottom", shrink=0.9, pad=0.03)
                     bar.set_label(scales[name][2])
             for axes in panels:
@@ -77,6 +77,10 @@ def strides(table: pd.DataFrame) -> Figure:
         left.set(
             xscale="log", xlabel="seconds an image, one thread (log scale)", ylabel="mean region overlap (AUPRO at 0.3)"
         )
+        ticks = [t for t in (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10) if t < 2 * table["seconds"].max()]
+        left.set_xticks(ticks, [f"{t:g}" for t in ticks])
+        left.minorticks_off()
+        left.set_xlim(0.6 * table["seconds"].min(), 2.2 * table.dropna()["seconds"].max())
         left.set_title("(a) what a smaller stride costs and finds")
         right.bar(table["stride"], table["agreement"], color=[RED if s == "dense" else BLUE for s in table["stride"]])
         right.set(ylim=(0, 1.02), xlabel="patch stride (pixels)", ylabel="Spearman correlation of pixels")

@@ -497,7 +497,7 @@ def test_resized_is_linear_in_between():
 @given(st.integers(1, 40), st.integers(1, 40), st.floats(0, 1))
 def test_image_score_is_the_mean_of_the_highest_share(H, W, share):
     values = np.random.default_rng(H * 41 + W).normal(size=(H, W)).astype(np.float32)
-    n = max(1, round(share * H * W))
+    n = max(1, round(share * (H * W)))
     assert image_score(values, share) == pytest.approx(np.sort(values, axis=None)[::-1][:n].mean(dtype=float), rel=1e-6)
 
 

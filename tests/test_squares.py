@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from flowlib import Glow, squares
-from flowlib.metrics import auroc, auroc_interval
+from flowlib.metrics import auroc
 from flowlib.training import Recipe, train_and_score
 
 GLOW = Recipe("Glow", {"levels": 2, "steps": 2, "hidden_channels": 4}, steps=2, batch_size=4)
