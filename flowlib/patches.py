@@ -70,9 +70,11 @@ def position_nll(flow: Glow, image: np.ndarray, label: int | None = None) -> np.
     A conditional flow takes the image's `label`.
     """
     H, W = image.shape[1:]
-    labels = None if label is None else torch.tensor([label])
+    device = next(flow.parameters()).device
+    labels = None if label is None else torch.tensor([label], device=device)
     with torch.inference_mode():
-        return -flow.log_prob_map(padded(image, 2 ** len(flow.levels)), labels=labels)[0, :H, :W].double().numpy()
+        log_prob = flow.log_prob_map(padded(image, 2 ** len(flow.levels)).to(device), labels=labels)
+    return -log_prob[0, :H, :W].double().cpu().numpy()
 
 
 def padded(image: np.ndarray, multiple: int) -> torch.Tensor:

@@ -39,7 +39,8 @@ table { border-collapse: collapse; font-size: .85rem } th, td { border-bottom: 1
 th, td { text-align: left; vertical-align: top } details { overflow-x: auto } .failed { color: #a03000 }
 .reproduced { background: #d5e8f7 } .partly { background: #fbf0c9 } .not-reproduced { background: #f7d9c4 }
 @media (max-width: 45rem) { .ledger thead { display: none } .ledger tr { display: block; margin-bottom: 1.5rem }
-.ledger td { display: block } .ledger td::before { content: attr(data-column) ": "; color: #555 } }"""
+.ledger td { display: block } .ledger td::before { content: attr(data-column) ": "; color: #555 } }
+[data-column=verdict] { white-space: nowrap }"""
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
