@@ -20,11 +20,12 @@ from flowlib.glow import Glow
 from flowlib.ingest import ingest
 from flowlib.media import layout, read_image, read_mask
 from flowlib.patches import dense_map, labelled_patches, padded, patch_map, random_patches
+from flowlib.simulator import REFLECTION as REFLECTION
+from flowlib.simulator import SHADOW as SHADOW
 from flowlib.simulator import VIEWPOINTS, simulate
 from flowlib.training import Recipe, score, trained
 
 VIEWS = tuple(VIEWPOINTS)
-REFLECTION, SHADOW = 1, 2  # of a shot's regions
 REDUCED = 8  # pixels on a side that patches are reduced to for PCA and nearest neighbours
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from flowlib.files import write_text
 from flowlib.metrics import Interval
-from flowlib.report import report_folder, write_text
+from flowlib.report import report_folder
 
 Evidence = dict[str, Interval]
 Conditions = Callable[[Evidence], list[bool]]

@@ -20,12 +20,11 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from flowlib.cropping import Box, crop_box
+from flowlib.files import Rows, read_rows, write_rows, write_text
 from flowlib.media import VIDEO_SUFFIXES, Frame, MediaError, layout, media_files, read_image, read_mask, video_frames
 
 TYPES = {"file": "str", "source": "str", "frame": "Int64", "seconds": "Float64", "width": "Int64", "height": "Int64"}
 TYPES |= dict.fromkeys(("x0", "y0", "x1", "y1"), "Int64") | dict.fromkeys(("status", "message", "fingerprint"), "str")
-
-Rows = list[dict[str, Any]]  # of the manifest
 
 
 class IngestError(ValueError):
@@ -306,25 +305,12 @@ def is_video(path: Path) -> bool:
 def read_manifest(out: Path) -> dict[str, Rows]:
     """The rows of each source, none when there is no manifest yet."""
     path = out / "manifest.csv"
-    if not path.exists():
-        return {}
     try:
-        empty = {name: [""] for name, kind in TYPES.items() if kind != "str"}
-        table = pd.read_csv(path, keep_default_na=False, na_values=empty, dtype=TYPES)[list(TYPES)]
+        return read_rows(path, TYPES, "source")
     except (ValueError, KeyError) as error:
         raise IngestError(f"{path} is damaged ({error}): delete it, all will be read again") from error
-    return {str(source): rows.to_dict("records") for source, rows in table.groupby("source", sort=False)}
 
 
 def write_manifest(out: Path, rows: dict[str, Rows], jobs: list[Job]) -> pd.DataFrame:
     """All rows there are, in the order of the sources."""
-    listed = [row for job in jobs for row in rows.get(job.inside.as_posix(), [])]
-    table = pd.DataFrame(listed, columns=list(TYPES)).astype(TYPES)
-    write_text(out / "manifest.csv", table.to_csv(index=False))
-    return table
-
-
-def write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    return write_rows(out / "manifest.csv", TYPES, rows, [job.inside.as_posix() for job in jobs])

@@ -23,7 +23,8 @@ from tqdm.auto import tqdm
 
 from flowlib import artifacts, overlays, parallel
 from flowlib.detector import Detector, DetectorError, load, resized, worst_region
-from flowlib.ingest import is_video, write_text
+from flowlib.files import write_text
+from flowlib.ingest import is_video
 from flowlib.media import MediaError, layout, media_files
 from flowlib.normals import RATE, frames_of, named, unmarked
 from flowlib.verdicts import Rows, picture_paths, read_table, remove, replacing, write_table

@@ -7,7 +7,6 @@ A report folder holds ``manifest.json``, ``NN_name.ipynb`` and ``.html``, ``figu
 import contextlib
 import importlib.metadata
 import json
-import os
 import platform
 import re
 import shutil
@@ -20,6 +19,7 @@ from typing import Any
 
 import pandas as pd
 
+from flowlib.files import write_text
 from flowlib.parallel import cores
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -98,13 +98,6 @@ def report_folder(report_dir: str | Path) -> Path:
     a kernel in the notebook's own folder, runs it."""
     here = Path.cwd()
     return (here.parent if (here / "profiles").is_dir() else here) / report_dir
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replace a file's text at once, so that no reader ever finds half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 def notebook_page(path: Path) -> str:

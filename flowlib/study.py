@@ -29,7 +29,8 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 from tqdm import tqdm
 
-from flowlib.report import notebook_page, provenance, read_manifest, write_text
+from flowlib.files import write_text
+from flowlib.report import notebook_page, provenance, read_manifest
 
 ROOT = Path(__file__).resolve().parent.parent
 # One thread a process, set before a kernel imports torch: threads that spin on shared cores cost more than they give.

@@ -8,13 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from flowlib.ingest import write_text
+from flowlib.files import Rows, read_rows, write_rows
 
 TYPES = {"file": "str", "score": "Float64", "threshold": "Float64", "anomalous": "boolean"}
 TYPES |= dict.fromkeys(("x0", "y0", "x1", "y1", "frame"), "Int64") | {"seconds": "Float64"}
 TYPES |= dict.fromkeys(("label", "status", "message", "overlay", "fingerprint"), "str")
-
-Rows = list[dict[str, Any]]  # of scores.csv
 
 
 class VerdictsError(ValueError):
@@ -24,22 +22,15 @@ class VerdictsError(ValueError):
 def read_table(out: Path) -> dict[str, Rows]:
     """The rows of each file, none where there is no scores.csv yet."""
     path = out / "scores.csv"
-    if not path.exists():
-        return {}
     try:
-        empty = {name: [""] for name, kind in TYPES.items() if kind != "str"}
-        table = pd.read_csv(path, keep_default_na=False, na_values=empty, dtype=TYPES)[list(TYPES)]
+        return read_rows(path, TYPES, "file")
     except (ValueError, KeyError) as error:
         raise VerdictsError(f"{path} is damaged or not ours ({error}): move it away, or name another folder") from error
-    return {str(file): rows.to_dict("records") for file, rows in table.groupby("file", sort=False)}
 
 
 def write_table(out: Path, rows: Mapping[str, Rows], files: Iterable[str]) -> pd.DataFrame:
     """All rows there are, in the order of the files."""
-    listed = [row for file in files for row in rows.get(file, [])]
-    table = pd.DataFrame(listed, columns=list(TYPES)).astype(TYPES)
-    write_text(out / "scores.csv", table.to_csv(index=False))
-    return table
+    return write_rows(out / "scores.csv", TYPES, rows, files)
 
 
 def picture_paths(row: Mapping[str, Any], out: Path) -> dict[str, Path]:
