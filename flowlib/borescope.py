@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from flowlib import artifacts, made_up
+from flowlib import artifacts, made_up, simulator
 from flowlib.artifacts import Arrays, Artifact
 from flowlib.autoencoders import ConvAutoencoder
 from flowlib.baselines import KNearestNeighbours, PCAReconstruction
@@ -47,7 +47,7 @@ def prepare(
 
     Returns the training and the test shots. What is there already is not made again.
     """
-    stem = f"{'-'.join(map(str, blades))}x{frames}_seed{seed}"
+    stem = f"{'-'.join(map(str, blades))}x{frames}_seed{seed}_{artifacts.code_hash(*simulator.CODE)[:8]}"
     videos, images = folder / f"videos_{stem}", folder / f"frames_{stem}_every{every}"
     simulate(videos, *blades, frames=frames, seed=seed, executor=executor)
     ingest(videos, images, frames=frames, every=every)

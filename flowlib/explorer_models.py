@@ -172,16 +172,17 @@ def kept_detector(
 
 
 def of_shots(shots: Sequence[Shot]) -> list[Picture]:
-    """Simulated frames as pictures, numbered."""
+    """Simulated frames as pictures, numbered within their blade."""
+    numbers = [sum(other.blade == one.blade for other in shots[: index + 1]) for index, one in enumerate(shots)]
     return [
         Picture(
-            f"blade {one.blade}, {VIEWS[one.view].replace('_', ' ')}",
+            f"blade {one.blade}, frame {number}, {VIEWS[one.view].replace('_', ' ')}",
             one.image,
             one.label,
             one.mask if one.mask.any() else None,
             one.view,
         )
-        for one in shots
+        for number, one in zip(numbers, shots, strict=True)
     ]
 
 

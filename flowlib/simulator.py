@@ -22,9 +22,11 @@ from flowlib.artifacts import code_hash
 from flowlib.blades import VIEWPOINTS, Viewpoint
 from flowlib.camera import FRAME_RATE, MARKED, REFLECTION, SHADOW, Frame, SimulatorError, render
 from flowlib.defects import DEFECTS
+from flowlib.files import write_text
 
 __all__ = ["MARKED", "REFLECTION", "SHADOW", "Frame", "SimulatorError", "render", "simulate"]
 
+CODE = ("flowlib.blades", "flowlib.defects", "flowlib.camera", "flowlib.simulator")  # what the frames depend on
 CODECS = {"libx264": {"crf": "18", "preset": "veryfast"}, "ffv1": {"level": "3", "g": "1"}}
 
 
@@ -100,7 +102,7 @@ def simulate(
     videos = list(plan(normal_blades, test_normal_blades, defect_blades))
     if not videos:
         raise SimulatorError("normal_blades, test_normal_blades and defect_blades are all 0: ask for some blades")
-    code = code_hash("flowlib.blades", "flowlib.defects", "flowlib.camera", __name__)
+    code = code_hash(*CODE)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock"):  # another process that wants the same waits, and finds it made
@@ -231,10 +233,3 @@ def read_labels(path: Path, frames: int) -> Iterator[np.ndarray]:
         raise SimulatorError(f"{path} is damaged ({error}): delete it, it will be made anew") from error
     if number != frames:
         raise SimulatorError(f"{path} has {number} frames instead of {frames}: delete it, it will be made anew")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write under a temporary name in the same folder, then rename."""
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_text(text)
-    temporary.replace(path)
