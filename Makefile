@@ -27,7 +27,7 @@ lab: env
 
 lock: .venv/bin/uv
 	$(PYTHON) -m uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-		--all-extras pyproject.toml -o requirements.lock
+		--extra test --extra dask pyproject.toml -o requirements.lock
 
 clean:
 	rm -rf .venv build flowlib.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -29,12 +29,19 @@ def run(
     ] = None,
     jobs: Annotated[int, typer.Option(help="Notebooks run at once: while one draws, another trains.")] = 2,
     force: Annotated[bool, typer.Option("--force", help="Run what is up to date, too.")] = False,
+    dask: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", envvar="FLOWLIB_DASK", help="Train on the Dask cluster of this scheduler."),
+    ] = None,
 ) -> None:
     """Run notebooks of a profile into reports/PROFILE and print the path of its index.html."""
-    from flowlib import report, study
+    from flowlib import parallel, report, study
 
     overrides = parse_overrides(parameters or [])
     study.plan(profile, notebooks, overrides)  # what is asked for wrongly is refused before anything is downloaded
+    if dask:
+        with parallel.cluster(dask):  # so is a cluster that cannot be used
+            os.environ[parallel.DASK] = dask  # for the notebooks' kernels
     data()
     statuses = study.run(profile, notebooks, overrides, jobs, force)
     print(report.write_index(study.ROOT / "reports" / profile))
@@ -58,6 +65,37 @@ def data() -> None:
     for name in ("mnist", "fashion-mnist"):
         download.ensure(name)
         print(f"{name}: verified")
+
+
+@app.command()
+def artifacts(
+    clean: Annotated[
+        bool, typer.Option("--clean", help="Show what no one needs any more, or what else is asked.")
+    ] = False,
+    days: Annotated[float | None, typer.Option(help="With --clean: also what was made so many days ago.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="With --clean: all.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="With --clean: remove what it shows.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Compare every SHA-256: minutes.")] = False,
+) -> None:
+    """List what is kept of trained models, their scores and maps; remove what no one needs any more.
+
+    That is what is damaged, left over from killed runs, or made by older code. What a running process is making stays.
+    """
+    from flowlib import kept
+
+    if not clean and (everything or yes or days is not None):
+        raise kept.KeptError("--all, --days and --yes say what --clean removes: add --clean")
+    found = kept.listed(verify)
+    if clean:
+        found = kept.needless(found, days, everything)
+    print("\n".join(kept.lines(found)))
+    if clean and not yes and found:
+        print("nothing was removed: add --yes to remove these")
+    elif clean and found:
+        removed = kept.remove(found)
+        print(f"removed: {kept.total(removed)}")
+        if held := len(found) - len(removed):
+            print(f"{held} left: a running process holds them")
 
 
 @app.command()
@@ -173,7 +211,10 @@ def main() -> None:
     try:
         app()
     except Exception as error:
-        if not type(error).__module__.startswith("flowlib."):
+        from flowlib.parallel import JobError
+
+        origin = error.__cause__ if isinstance(error, JobError) else error  # a job's error is what it was in its worker
+        if not type(origin).__module__.startswith("flowlib."):
             raise
         print(f"flowlib: {error}", file=sys.stderr)
         sys.exit(2)

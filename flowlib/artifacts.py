@@ -8,15 +8,17 @@ truncated or altered one is named, put aside and made anew. Two processes that w
 import hashlib
 import json
 import os
+import stat
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import psutil
 from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
@@ -24,6 +26,7 @@ from safetensors.numpy import save_file
 from flowlib.download import data_folder
 
 Arrays = dict[str, np.ndarray]
+MODULES: dict[str, tuple[str, ...]] = {}  # of every hash of code that this process has asked for
 
 
 class ArtifactError(RuntimeError):
@@ -63,7 +66,7 @@ def cached(kind: str, parts: dict[str, Any], make: Callable[[Path], Artifact]) -
             return found
         checkpoint = path.with_suffix(".checkpoint")
         made = make(checkpoint)
-        write(path, Artifact(made.arrays, {**made.notes, "parts": parts}))
+        write(path, Artifact(made.arrays, {**made.notes, "parts": parts, **modules_of(parts)}))
         checkpoint.unlink(missing_ok=True)
     finally:
         lock.release()
@@ -84,8 +87,20 @@ def array_hash(array: np.ndarray) -> str:
 @cache
 def code_hash(*modules: str) -> str:
     """SHA-256 of the source of modules, by name: a change of code is a change of key."""
-    sources = [Path(sys.modules[module].__file__ or "").read_bytes() for module in modules]
-    return hashlib.sha256(b"\0".join(sources)).hexdigest()
+    found = source_hash(sys.modules[module].__file__ or "" for module in modules)
+    MODULES[found] = modules
+    return found
+
+
+def source_hash(files: Iterable[str]) -> str:
+    return hashlib.sha256(b"\0".join(Path(file).read_bytes() for file in files)).hexdigest()
+
+
+def modules_of(parts: dict[str, Any]) -> dict[str, dict[str, list[str]]]:
+    """A note, ``{"modules": {hash: names}}``, of the code in a key: by it `flowlib.kept` knows older code."""
+    text = json.dumps(parts)
+    found = {code: list(modules) for code, modules in MODULES.items() if f'"{code}"' in text}
+    return {"modules": found} if found else {}
 
 
 @contextmanager
@@ -120,6 +135,7 @@ def write(path: Path, artifact: Artifact) -> None:
 def read(path: Path) -> Artifact:
     """Read and verify. Raises FileNotFoundError, or ArtifactError naming the file when it is not what was written."""
     try:
+        check_file(path)
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -127,11 +143,24 @@ def read(path: Path) -> Artifact:
         intact = metadata["sha256"] == digest(arrays, metadata["notes"])
     except FileNotFoundError:
         raise
-    except (SafetensorError, KeyError, OSError, ValueError, TypeError, AttributeError) as error:
+    except UNREADABLE as error:
         raise ArtifactError(f"{path} is damaged ({error}): delete it, it will be made anew") from error
     if not intact:
         raise ArtifactError(f"{path} is damaged (its SHA-256 differs): delete it, it will be made anew")
     return Artifact(arrays, notes)
+
+
+# RecursionError: JSON within JSON within JSON
+UNREADABLE = (SafetensorError, KeyError, OSError, ValueError, TypeError, AttributeError, RecursionError, MemoryError)
+
+
+def check_file(path: Path) -> None:
+    """Refuse what must not be opened or mapped. Raises FileNotFoundError, ValueError."""
+    state = path.stat()
+    if not stat.S_ISREG(state.st_mode):
+        raise ValueError("it is no file")
+    if state.st_size > psutil.virtual_memory().total:
+        raise ValueError(f"its {state.st_size / 1e9:.0f} GB are more than the memory of this machine")
 
 
 def read_or_discard(path: Path) -> Artifact | None:

@@ -2,11 +2,12 @@
 
 Tensors are channels first, images second, ``(C, N, H, W)``: the channels of a step are few and its positions many, so
 the 1x1 convolution and both convolutions of the coupling network become one matrix product each over all positions,
-and the two halves of a coupling are contiguous views. Unless it is small, nothing of the network's hidden width is kept
-for the backward pass: it is computed again from the step's input, which saves most of the memory.
+and the two halves of a coupling are contiguous views. The network is computed for a few images at a time, so that its
+hidden layers stay in the cache of a core. Of these at most the last is kept for the backward pass; the others, which
+cost little, are computed again from the step's input, which saves most of the memory.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -14,8 +15,19 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-# As many numbers of hidden activations, or fewer, are kept for the backward pass: they come back from the cache.
-KEPT_ACTIVATIONS = 2**19
+# A coupling network is computed for so many numbers of one hidden layer at a time, or for one image: what fits the
+# cache of a core.
+PIECE = 2**19
+
+
+def pieces(x: Tensor, hidden: int) -> Iterator[slice]:
+    """Images of ``(C, N, H, W)``, so many at a time that `hidden` channels of them are at most `PIECE` numbers."""
+    images = images_at_once(x, hidden)
+    return (slice(first, first + images) for first in range(0, x.shape[1], images))
+
+
+def images_at_once(x: Tensor, hidden: int) -> int:
+    return max(1, PIECE // (hidden * x.shape[2] * x.shape[3]))
 
 
 def neighbourhoods(x: Tensor, ones: int = 0) -> Tensor:
@@ -58,29 +70,31 @@ class Neighbourhoods(torch.autograd.Function):
         return scatter(gradient.clone(), ctx.shape)
 
 
-def hidden_activations(b: Tensor, w_in: Tensor, middle: tuple[Tensor, ...]) -> tuple[Tensor, list[Tensor]]:
-    """Inputs and activations of the coupling network: 3x3 convolution, then a 1x1 convolution for each of `middle`.
+def hidden_activations(columns: Tensor, layers: Sequence[Tensor]) -> list[Tensor]:
+    """Activations of the coupling network, ``(hidden, P)`` each: a 3x3 convolution, then 1x1 convolutions.
 
-    `b` is ``(Cb, N, H, W)``; `w_in` ``(hidden, 9*Cb + 1)`` and each of `middle` ``(hidden, hidden + 1)`` carry their
-    bias as the last column. Returns the columns ``(9*Cb + 1, P)`` and the activations, ``(hidden, P)`` each.
+    `columns` is ``(9*Cb + 1, P)``, of `neighbourhoods`; the first of `layers` ``(hidden, 9*Cb + 1)`` and the others
+    ``(hidden, hidden + 1)`` carry their bias as the last column.
     """
-    columns = neighbourhoods(b, ones=1)
-    activations = [(w_in @ columns).relu_()]
-    for w in middle:
-        activations.append(torch.addmm(w[:, -1:], w[:, :-1], activations[-1]).relu_())
-    return columns, activations
+    activations: list[Tensor] = []
+    for w in layers:
+        if not activations:
+            activations.append((w @ columns).relu_())
+        else:
+            activations.append(torch.addmm(w[:, -1:], w[:, :-1], activations[-1]).relu_())
+    return activations
 
 
-def scale_and_shift(
-    hidden: Tensor, w_out: Tensor, b_out: Tensor, bound: float, shape: Sequence[int]
-) -> tuple[Tensor, Tensor]:
-    """The coupling network's last layer, ``(hidden, N*H*W)`` to log-scale and shift, each of `shape` ``(Ca, N, H, W)``.
+def last_layer(hidden: Tensor, w_out: Tensor, b_out: Tensor, bound: float, shape: Sequence[int]) -> Tensor:
+    """The coupling network's last layer, ``(hidden, N*H*W)`` to log-scale and shift, ``(2*Ca, N, H, W)``.
 
-    The log-scale is what the layer gives where that is near zero, and smoothly held within plus and minus `bound`.
+    `shape` is ``(Ca, N, H, W)``. The log-scale is what the layer gives where that is near zero, and smoothly held
+    within plus and minus `bound`.
     """
     Ca, *rest = shape
     out = scatter(w_out @ hidden, (2 * Ca, *rest)).add_(b_out.view(-1, 1, 1, 1))
-    return out[:Ca].div_(bound).tanh_().mul_(bound), out[Ca:]
+    out[:Ca].div_(bound).tanh_().mul_(bound)
+    return out
 
 
 def through_relu(gradient: Tensor, activation: Tensor) -> Tensor:
@@ -111,44 +125,59 @@ class FlowStep(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         Ca = b_out.numel() // 2
         u = torch.addmm(c[:, None], A, x.flatten(1)).view_as(x)
-        columns, activations = hidden_activations(u[Ca:], w_in, middle)
-        log_scale, shift = scale_and_shift(activations[-1], w_out, b_out, bound, u[:Ca].shape)
-        kept = (columns, *activations) if len(activations) * activations[0].numel() <= KEPT_ACTIVATIONS else ()
+        log_scale = torch.empty_like(u[:Ca])
+        # the last activations are dear to compute again where another hidden layer lies below, else only when small
+        keep = any(ctx.needs_input_grad) and (middle or x.shape[1] <= images_at_once(x, len(w_in)))
+        kept = []
+        for some in pieces(x, len(w_in)):
+            activations = hidden_activations(neighbourhoods(u[Ca:, some], ones=1), (w_in, *middle))
+            out = last_layer(activations[-1], w_out, b_out, bound, u[:Ca, some].shape)
+            log_scale[:, some] = out[:Ca]
+            u[:Ca, some].mul_(log_scale[:, some].exp()).add_(out[Ca:])
+            if keep:
+                kept.append(activations[-1])
         ctx.bound, ctx.middle = bound, len(middle)
         ctx.save_for_backward(x, log_scale, A, c, w_in, w_out, *middle, *kept)
-        u[:Ca].mul_(log_scale.exp()).add_(shift)
         return u, log_scale.sum(0)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_y: Tensor, grad_logdet: Tensor) -> tuple[Tensor | None, ...]:
         x, log_scale, A, c, w_in, w_out, *rest = ctx.saved_tensors
-        middle, kept = rest[: ctx.middle], rest[ctx.middle :]
+        middle, kept = tuple(rest[: ctx.middle]), rest[ctx.middle :]
         Ca = log_scale.shape[0]
         u = torch.addmm(c[:, None], A, x.flatten(1)).view_as(x)
-        columns, activations = (kept[0], kept[1:]) if kept else hidden_activations(u[Ca:], w_in, tuple(middle))
-
         grad_u = torch.empty_like(u)
         torch.mul(grad_y[:Ca], log_scale.exp(), out=grad_u[:Ca])
         grad_out = torch.empty(2 * Ca, *x.shape[1:], dtype=x.dtype, device=x.device)
         torch.mul(grad_u[:Ca], u[:Ca], out=grad_out[:Ca]).add_(grad_logdet)
         grad_out[:Ca].addcmul_(grad_out[:Ca], log_scale.div(ctx.bound).square_(), value=-1)  # through tanh
         grad_out[Ca:] = grad_y[:Ca]
-        grad_b_out = grad_out.sum((1, 2, 3))
 
-        grad_columns = neighbourhoods(grad_out)  # the adjoint of `scatter`
-        grad_w_out = grad_columns @ activations[-1].t()
-        grad_hidden = through_relu(w_out.t() @ grad_columns, activations[-1])
-        grad_middle = []
-        for w, activation in zip(reversed(middle), reversed(activations[:-1]), strict=True):
-            grad_middle.append(torch.cat((grad_hidden @ activation.t(), grad_hidden.sum(1, keepdim=True)), 1))
-            grad_hidden = through_relu(w[:, :-1].t() @ grad_hidden, activation)
-        grad_w_in = grad_hidden @ columns.t()
-        torch.add(grad_y[Ca:], scatter(w_in[:, :-1].t() @ grad_hidden, u[Ca:].shape), out=grad_u[Ca:])
+        # of the matrices of the coupling network, transposed where that is the faster product
+        grad_w_in, grad_w_out = torch.zeros_like(w_in).t().contiguous(), torch.zeros_like(w_out)
+        grad_middle = [torch.zeros_like(w) for w in middle]
+        for number, some in enumerate(pieces(x, len(w_in))):
+            known = kept[number : number + 1]
+            columns = neighbourhoods(u[Ca:, some], ones=1)
+            activations = [*hidden_activations(columns, [w_in, *middle][: len(middle) + 1 - len(known)]), *known]
+            grad_columns = neighbourhoods(grad_out[:, some])  # the adjoint of `scatter`
+            grad_w_out.addmm_(grad_columns, activations[-1].t())
+            grad_hidden = through_relu(w_out.t() @ grad_columns, activations[-1])
+            for w, grad_w, activation in zip(
+                reversed(middle), reversed(grad_middle), reversed(activations[:-1]), strict=True
+            ):
+                grad_w[:, :-1].addmm_(grad_hidden, activation.t())
+                grad_w[:, -1] += grad_hidden.sum(1)
+                grad_hidden = through_relu(w[:, :-1].t() @ grad_hidden, activation)
+            grad_w_in.addmm_(columns, grad_hidden.t())
+            grad_b = scatter(w_in[:, :-1].t() @ grad_hidden, u[Ca:, some].shape)
+            torch.add(grad_y[Ca:, some], grad_b, out=grad_u[Ca:, some])
 
         grad_A = grad_u.flatten(1) @ x.flatten(1).t()
         grad_x = (A.t() @ grad_u.flatten(1)).view_as(x)
-        return grad_x, None, grad_A, grad_u.sum((1, 2, 3)), grad_w_in, grad_w_out, grad_b_out, *reversed(grad_middle)
+        grad_b_out = grad_out.sum((1, 2, 3))
+        return grad_x, None, grad_A, grad_u.sum((1, 2, 3)), grad_w_in.t(), grad_w_out, grad_b_out, *grad_middle
 
 
 def inverse_step(
@@ -156,8 +185,9 @@ def inverse_step(
 ) -> Tensor:
     """Undo `FlowStep`: ``(C, N, H, W)`` to ``(C, N, H, W)``, given the inverse of `A`."""
     Ca = b_out.numel() // 2
-    _, activations = hidden_activations(y[Ca:], w_in, middle)
-    log_scale, shift = scale_and_shift(activations[-1], w_out, b_out, bound, y[:Ca].shape)
     u = y.clone()
-    u[:Ca].sub_(shift).mul_(log_scale.neg_().exp_())
+    for some in pieces(y, len(w_in)):
+        activations = hidden_activations(neighbourhoods(y[Ca:, some], ones=1), (w_in, *middle))
+        out = last_layer(activations[-1], w_out, b_out, bound, y[:Ca, some].shape)
+        u[:Ca, some].sub_(out[Ca:]).mul_(out[:Ca].neg_().exp_())
     return (A_inverse @ (u.flatten(1) - c[:, None])).view_as(y)

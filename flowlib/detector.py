@@ -7,6 +7,7 @@ A map that knows the place must beat the best one that does not by more than a s
 The third, which no choice has seen, sets the threshold (`metrics.conformal_threshold`).
 """
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
@@ -21,7 +22,7 @@ from PIL import Image
 from scipy.ndimage import label
 
 from flowlib import artifacts, made_up, maps, parallel
-from flowlib.artifacts import Arrays, Artifact, ArtifactError
+from flowlib.artifacts import Arrays, Artifact
 from flowlib.glow import Glow
 from flowlib.metrics import auroc, conformal_threshold
 from flowlib.patches import random_patches
@@ -33,6 +34,7 @@ SHARES = (0.6, 0.15, 0.25)  # of the normal images: to train, to choose, to cali
 PATCH, CROP = 32, 96  # pixels: what the flow and the ratio are trained on
 PATCHES, CROPS = 8192, 1024  # their numbers
 FLOW: dict[str, Any] = {"levels": 2, "steps": 8, "hidden_channels": 32}
+LARGEST_FILE = 2**28  # bytes; a detector has about a hundredth
 DAMAGED = 72  # images with made-up defects in the choice
 DEFECTS = 3  # made-up defects on each of them
 KNOWN = 40  # training images, at most, that the maps are fitted on
@@ -164,7 +166,7 @@ def fit(
     """Fit on normal images, uint8 ``(C, H, W)`` each, of any sizes from 32x32 pixels on, grey and colour mixed.
 
     `sources` says what each image came from, such as its video: a source is never divided. `executor` runs the
-    training; by default processes on this machine. A fit that was interrupted goes on where it was.
+    training; by default `flowlib.parallel.workers`. A fit that was interrupted goes on where it was.
 
     Raises DetectorError without an image, where one is smaller than 32x32, or without a source for each.
     """
@@ -177,7 +179,7 @@ def fit(
     worked = [working(image, settings.size, channels) for image in images]
     names = list(range(len(images))) if sources is None else list(sources)
     if executor is None:
-        with parallel.processes() as pool:
+        with parallel.workers() as pool:
             return _fit(worked, names, channels, settings, pool)
     return _fit(worked, names, channels, settings, executor)
 
@@ -416,21 +418,60 @@ def save(detector: Detector, folder: Path) -> Path:
 
 
 def load(folder: Path) -> Detector:
-    """Read what `save` wrote. Raises DetectorError when it is missing or damaged."""
+    """Read what `save` wrote. Raises DetectorError when it is missing, damaged, or not what a detector can be."""
     path = Path(folder) / "detector.safetensors"
     try:
+        if path.stat().st_size > LARGEST_FILE:
+            raise ValueError(f"its {path.stat().st_size / 1e6:.0f} MB are more than a detector has")
         arrays, notes = artifacts.read(path)
         channels = notes["channels"]
+        if channels not in (1, 3):
+            raise ValueError(f"channels is {channels!r}, not 1 or 3")
         flow, ratio = Glow((channels, PATCH, PATCH), **FLOW), LocalRatio((channels, CROP, CROP))
         for prefix, model in (("flow", flow), ("ratio", ratio)):
-            own = {f"model{name.removeprefix(prefix)}": a for name, a in arrays.items() if name.startswith(prefix)}
+            own = {
+                f"model{name.removeprefix(prefix)}": a for name, a in arrays.items() if name.startswith(f"{prefix}.")
+            }
             load_parameters(model, Artifact(own, {}))  # type: ignore[arg-type]
         known = {name.removeprefix("known."): a for name, a in arrays.items() if name.startswith("known.")}
         settings, choice = Settings(**notes["settings"]), pd.DataFrame(notes["choice"], columns=list(CHOICE_COLUMNS))
-        return Detector(settings, channels, flow.eval(), ratio.eval(), known, choice, arrays["calibration"],
-                        notes["levels"], notes["map"], notes["way"], notes["facts"])  # fmt: skip
+        found = Detector(settings, channels, flow.eval(), ratio.eval(), known, choice, arrays["calibration"],
+                         notes["levels"], notes["map"], notes["way"], notes["facts"])  # fmt: skip
+        check(found, arrays)
+        return found
     except FileNotFoundError:
         raise DetectorError(f"{path} is not there: fit a detector first, flowlib fit FOLDER --out {folder}") from None
-    except (ArtifactError, KeyError, TypeError) as error:
-        reason = str(error).removeprefix(f"{path} ").split(": delete it")[0]
+    except (ArithmeticError, AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).removeprefix(f"{path} ").split(": delete it")[0].split())
         raise DetectorError(f"{path} is no detector of this version ({reason}): fit it anew") from error
+
+
+def check(found: Detector, arrays: Arrays) -> None:
+    """Refuse what was read but cannot be used: ValueError or TypeError, or whatever a first small map raises."""
+    for name, array in arrays.items():
+        if array.dtype.kind not in "fi" or not np.isfinite(array).all():
+            raise ValueError(f"{name} holds what is no finite number")
+    for model, prefix in ((found.flow, "flow"), (found.ratio, "ratio")):
+        for name, value in model.state_dict().items():
+            if arrays[f"{prefix}.{name}"].dtype != to_numpy(value).dtype:
+                raise ValueError(f"{prefix}.{name} is {arrays[f'{prefix}.{name}'].dtype}, not {to_numpy(value).dtype}")
+    rows = [(name, way) for name in maps.NAMES for way in LARGEST_SHARES]
+    if list(zip(found.choice["map"], found.choice["way"], strict=True)) != rows or found.choice.isna().any(axis=None):
+        raise ValueError("its choice is not of these maps and ways")
+    if found.calibration.shape != (len(rows), max(1, found.calibration.shape[-1])):
+        raise ValueError(f"calibration has shape {found.calibration.shape}, its choice {len(rows)} rows")
+    numbers = [
+        *found.levels.values(),
+        *asdict(found.settings).values(),
+        *found.choice[list(CHOICE_COLUMNS[2:])].to_numpy().flat,
+    ]
+    counts = [*found.facts["images"], *found.facts["sources"]]
+    if set(found.levels) != set(maps.NAMES) or not all(math.isfinite(number) for number in numbers):
+        raise ValueError("its levels, settings and choice are not finite numbers, one a map")
+    if len(counts) != 6 or not all(type(n) is int for n in counts) or type(found.facts["shared"]) is not bool:
+        raise ValueError("its facts are not the numbers of images and sources")
+    found.row  # noqa: B018 - DetectorError where there is no such map or way
+    with np.errstate(all="ignore"):
+        tried = found.all_maps(np.zeros((found.channels, SMALLEST, SMALLEST), np.uint8))
+    if not all(np.isfinite(values).all() for values in tried.values()):
+        raise ValueError("its maps of a black image are not finite")

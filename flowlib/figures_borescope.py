@@ -98,7 +98,8 @@ def forest(table: pd.DataFrame, panels: Sequence[str], titles: Sequence[str]) ->
         for axes, name, title in zip(grid, panels, titles, strict=True):
             errors = [table[name] - table[f"{name} low"], table[f"{name} high"] - table[name]]
             axes.errorbar(table[name], y, xerr=errors, ls="", marker="o", ms=7, color=BLUE, capsize=3)
-            axes.axvline(0.5, color=GREY, ls="--", lw=1.2, zorder=0)
+            if "AUROC" in title:  # of chance
+                axes.axvline(0.5, color=GREY, ls="--", lw=1.2, zorder=0)
             axes.set(title=title, xlim=(0, 1.02))
             axes.set_yticks(y, table["method"])
         grid[0].set_ylim(len(table) - 0.4, -0.6)
@@ -147,10 +148,22 @@ def choice(table: pd.DataFrame) -> Figure:
     """What made-up defects said of each map, and what the test's say. Columns: map, found, actual, chosen (bool)."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(8.5, 6))
-        for row in table.itertuples():
+        middle, gap = table["found"].median(), 0.035 * np.ptp(table["actual"])
+        above = {True: -np.inf, False: -np.inf}  # the height of the last label to the left and to the right
+        for row in table.sort_values("actual").itertuples():
             colour, marker = (RED, "D") if row.chosen else (BLUE, "o")
             axes.plot(row.found, row.actual, marker=marker, color=colour, ms=9)
-            axes.annotate(row.map, (row.found, row.actual), (7, -4), textcoords="offset points", fontsize=11)
+            left = row.found > middle
+            above[left] = max(row.actual, above[left] + gap)
+            axes.annotate(
+                row.map,
+                (row.found, above[left]),
+                (-9 if left else 9, 0),
+                textcoords="offset points",
+                ha="right" if left else "left",
+                va="center",
+                fontsize=11,
+            )
         axes.set(xlabel="made-up defects on held-out normals (what the choice sees)", ylabel="defects of the test set")
         axes.set_title("mean of image and pixel AUROC; red: chosen", loc="left")
         axes.margins(x=0.2)

@@ -169,6 +169,8 @@ def publish(profile: str, root: Path = ROOT, ledger: pd.DataFrame | None = None)
         for _, figure, caption, table in exhibits(report_dir, entry["outputs"]):
             lines += ["", f"![{one_line(caption)}]({figure})"] if figure else []
             lines += ["", one_line(caption) + (f" ([table]({table}))" if table else "")]
+    if (reports / "speed" / "README.md").exists():  # of benchmarks/speed.py
+        lines += ["", "## Speed", "", "Against other PyTorch Glows, and how cost grows: [speed](speed/README.md)."]
     lines += ["", "## This run", "", *(f"- {fact}" for fact in facts(manifest))]
     text = "\n".join(lines).replace(f"{root}/", "").replace(f"{Path.home()}/", "~/")
     write_text(reports / "README.md", text + "\n")

@@ -27,7 +27,8 @@ from flowlib.files import write_text
 __all__ = ["MARKED", "REFLECTION", "SHADOW", "Frame", "SimulatorError", "render", "simulate"]
 
 CODE = ("flowlib.blades", "flowlib.defects", "flowlib.camera", "flowlib.simulator")  # what the frames depend on
-CODECS = {"libx264": {"crf": "18", "preset": "veryfast"}, "ffv1": {"level": "3", "g": "1"}}
+# x264 chooses B-frames otherwise in every run, even with one thread: without them the same frames are the same file
+CODECS = {"libx264": {"crf": "18", "preset": "veryfast", "bf": "0"}, "ffv1": {"level": "3", "g": "1"}}
 
 
 class Video(NamedTuple):

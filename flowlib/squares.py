@@ -99,8 +99,10 @@ def window_score(maps: np.ndarray, window: int) -> np.ndarray:
     """The highest mean of a `window` x `window` part of each map: ``(N, H, W)`` to ``(N,)``."""
     if not 1 <= window <= min(maps.shape[1:]):
         raise ValueError(f"window is {window}, it must lie in [1, {min(maps.shape[1:])}], the map's side")
-    means = uniform_filter(maps.astype(np.float64), (0, window, window), mode="nearest") if window > 1 else maps
-    return means.max((1, 2))
+    means = uniform_filter(maps.astype(np.float64), (0, window, window)) if window > 1 else maps
+    H, W = maps.shape[1:]
+    first = window // 2  # of the middles whose windows lie within the map
+    return means[:, first : first + H - window + 1, first : first + W - window + 1].max((1, 2))
 
 
 def painted_over(reconstructions: np.ndarray, images: np.ndarray, masks: np.ndarray) -> np.ndarray:

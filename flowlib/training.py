@@ -162,6 +162,8 @@ def first_not_finite(model: Model, images: Tensor, condition: dict[str, Tensor])
     """Where a forward pass first meets a number that is not finite."""
     if isinstance(model, Glow):
         return model.first_not_finite(images, **condition)
+    if not isinstance(model, Autoencoder):
+        return "in the loss"
     hidden = images.float() / 255
     for name, layer in [*model.encoder.named_children(), *model.decoder.named_children()]:
         hidden = layer(hidden)

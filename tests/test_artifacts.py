@@ -1,19 +1,22 @@
 """Artifacts appear whole or not at all, are made once, and whatever is wrong with one is named."""
 
 import json
+import os
 import resource
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import filelock
 import numpy as np
+import psutil
 import pytest
 from safetensors.numpy import save_file
 
-from flowlib import artifacts
+from flowlib import artifacts, kept
 from flowlib.artifacts import Artifact, ArtifactError, array_hash, cached, code_hash, digest, key, read, write
 
 ARRAYS = {"weights": np.arange(6, dtype=np.float32).reshape(2, 3), "losses": np.array([2.5, 1.5]), "step": np.array(7)}
@@ -283,3 +286,178 @@ def test_error_while_making_leaves_no_file_and_frees_the_lock():
     assert lock_is_free(path)
     assert cached("model", {"seed": 1}, make).notes["seconds"] == 1.5
     assert files_in(path.parent) == [path.name]
+
+
+# --- crafted files that would hang, fill the memory or end the interpreter -----------------------------------------
+
+
+def refused_at_once(path: Path, reason: str) -> None:
+    began = time.monotonic()
+    with pytest.raises(ArtifactError, match=rf"^{path} is damaged \(.*{reason}"):
+        read(path)
+    assert time.monotonic() - began < 5
+
+
+def test_petabytes_of_nothing_are_refused_before_they_are_mapped(tmp_path: Path):
+    """A sparse file, whose header is right: it takes no room on disk, and more than there is in memory."""
+    path = tmp_path / "a.safetensors"
+    many = psutil.virtual_memory().total // 4 * 4 + 4
+    head = header(
+        __metadata__={"notes": "{}", "sha256": ""}, x={"dtype": "F32", "shape": [many // 4], "data_offsets": [0, many]}
+    )
+    with path.open("wb") as file:
+        file.write(head)
+        file.truncate(len(head) + many)
+    refused_at_once(path, "GB are more than the memory of this machine")
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for name in ("pipe", "folder"):
+        refused_at_once(tmp_path / name, "it is no file")
+
+
+def test_notes_within_notes_are_refused(tmp_path: Path):
+    path, arrays, notes = tmp_path / "a.safetensors", {"x": np.zeros(1)}, "[" * 100_000 + "]" * 100_000
+    save_file(arrays, path, {"notes": notes, "sha256": digest(arrays, notes)})
+    refused_at_once(path, "recursion")
+    deep = b'{"a":' + b"[" * 10_000_000 + b"}"
+    path.write_bytes(len(deep).to_bytes(8, "little") + deep)
+    refused_at_once(path, "recursion")
+
+
+def test_shapes_that_overflow_and_types_that_numpy_has_not_are_refused(tmp_path: Path):
+    path = tmp_path / "a.safetensors"
+    metadata = {"notes": "{}", "sha256": ""}
+    for dtype, shape in (("F32", [2**32, 2**32, 2**32]), ("BF16", [2])):
+        path.write_bytes(
+            header(__metadata__=metadata, x={"dtype": dtype, "shape": shape, "data_offsets": [0, 4]}) + b"1234"
+        )
+        refused_at_once(path, "")
+
+
+def test_names_of_arrays_are_no_paths(tmp_path: Path):
+    """They name entries of a dictionary, and nothing is written by them."""
+    path = tmp_path / "a" / "a.safetensors"
+    path.parent.mkdir()
+    write(path, Artifact({"../../outside": np.ones(1), "/etc/outside": np.ones(2)}, {}))
+    assert set(read(path).arrays) == {"../../outside", "/etc/outside"}
+    assert [found.name for found in tmp_path.rglob("*")] == ["a", "a.safetensors"]
+
+
+# --- what is kept, and what of it no one needs (flowlib.kept) -------------------------------------------------------
+
+
+def made_with(module: str, seed: int) -> Path:
+    """An artifact of code that is there."""
+    parts = {"seed": seed, "code": code_hash(module), "recipe": {"model": "Glow", "steps": 7, "seed": seed}}
+    cached("model", parts, make)
+    return file_of(parts)
+
+
+def states() -> dict[str, str]:
+    return {item.path.name: item.state for item in kept.listed()}
+
+
+@pytest.fixture
+def all_kinds(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
+    """A file in every state, and one that is not ours."""
+    paths = {"": made_with("flowlib.artifacts", 1)}
+    with monkeypatch.context() as patch:  # code that has changed since
+        patch.setattr(artifacts, "source_hash", lambda files: "0" * 64)
+        code_hash.cache_clear()
+        paths["older code"] = made_with("flowlib.download", 2)
+    code_hash.cache_clear()
+    paths["of old"] = artifacts.artifact_folder() / "scores" / f"{key({'model': paths['older code'].stem})}.safetensors"
+    cached("scores", {"model": paths["older code"].stem}, make)
+    paths["damaged"] = paths[""].with_name(f"{'d' * 64}.safetensors")
+    paths["damaged"].write_bytes(paths[""].read_bytes()[:-9])
+    paths["put aside"] = paths[""].with_name(f"{'e' * 64}.damaged")
+    paths["checkpoint"] = paths[""].with_name(f"{'f' * 64}.checkpoint")
+    paths["done checkpoint"] = paths[""].with_suffix(".checkpoint")
+    paths["partial"] = paths[""].with_name(f".{'a' * 64}.safetensors.x1_y.partial")
+    paths["partial checkpoint"] = paths[""].with_name(f".{'a' * 64}.checkpoint.x2.partial")
+    paths["foreign"] = paths[""].with_name("notes.txt")
+    for name in ("put aside", "checkpoint", "done checkpoint", "partial", "partial checkpoint", "foreign"):
+        paths[name].write_bytes(b"1234")
+    return paths
+
+
+def test_list_names_every_state(all_kinds: dict[str, Path]):
+    found = states()
+    expected = {name: name for name in ("", "older code", "damaged", "checkpoint", "done checkpoint", "partial")}
+    expected |= {"of old": "older code", "put aside": "damaged", "partial checkpoint": "partial"}
+    assert {name: found[all_kinds[name].name] for name in expected} == expected
+    assert "notes.txt" not in found
+    text = "\n".join(kept.lines(kept.listed()))
+    row = next(line for line in text.splitlines() if all_kinds[""].stem[:12] in line and "done" not in line)
+    assert row.split("  ")[0] == "model"
+    assert "Glow, 7 steps, seed 1" in row
+    assert "2 s" in row  # 1.5, rounded
+    assert f"{len(found)} files, " in text.splitlines()[-1]
+
+
+def test_verified_list_finds_a_flipped_bit(data_folder: Path):
+    path = made_with("flowlib.artifacts", 1)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert [item.state for item in kept.listed() if item.path == path] == [""]
+    assert [item.state for item in kept.listed(verify=True) if item.path == path] == ["damaged"]
+
+
+def test_cleaning_leaves_what_is_needed(all_kinds: dict[str, Path]):
+    removed = kept.remove(kept.needless(kept.listed()))
+    left = {name for name, path in all_kinds.items() if path.exists()}
+    assert left == {"", "checkpoint", "foreign"}
+    assert not list(artifacts.artifact_folder().rglob("*.lock"))
+    assert len(removed) == len({item.path for item in removed}) > 7
+    assert cached(
+        "model", {"seed": 1, "code": code_hash("flowlib.artifacts")}, make
+    )  # and the folder is as good as new
+    os.utime(all_kinds[""], (time.time() - 10 * kept.DAY,) * 2)
+    assert kept.needless(kept.listed(), days=11) == [item for item in kept.listed() if item.state == "lock"]
+    kept.remove(kept.needless(kept.listed(), days=9))
+    assert not all_kinds[""].exists()
+    assert all_kinds["checkpoint"].exists()
+    kept.remove(kept.needless(kept.listed(), everything=True))
+    assert [path.name for path in artifacts.artifact_folder().rglob("*") if path.is_file()] == ["notes.txt"]
+
+
+def test_cleaning_leaves_what_a_running_process_makes(all_kinds: dict[str, Path]):
+    """It holds the lock: neither the lock nor what it is writing is touched."""
+    with filelock.FileLock(all_kinds["partial"].with_name(f"{'a' * 64}.lock")) as lock:
+        kept.remove(kept.needless(kept.listed(), everything=True))
+        left = sorted(path.name for path in artifacts.artifact_folder().rglob("*") if path.is_file())
+        names = [all_kinds[name].name for name in ("partial", "partial checkpoint", "foreign")]
+        assert left == sorted([*names, Path(lock.lock_file).name])
+
+
+def test_crafted_notes_are_listed_as_damaged(data_folder: Path):
+    folder = artifacts.artifact_folder() / "model"
+    folder.mkdir(parents=True)
+    crafted = [
+        [],
+        {"parts": []},
+        {"seconds": "x"},
+        {"modules": []},
+        {"modules": {"0": "os"}},
+        {"modules": {"0": ["os"]}},
+    ]
+    for number, notes in enumerate([*crafted, {"modules": {"0": ["flowlib.glow.x"]}}]):
+        write(folder / f"{number:064}.safetensors", Artifact({"x": np.ones(1)}, notes))  # type: ignore[arg-type]
+    os.mkfifo(folder / f"{'a' * 64}.safetensors")
+    assert set(states().values()) == {"damaged"}
+
+
+def test_a_module_that_is_no_more_is_older_code(data_folder: Path):
+    write_to = artifacts.artifact_folder() / "model" / f"{0:064}.safetensors"
+    write_to.parent.mkdir(parents=True)
+    write(write_to, Artifact({"x": np.ones(1)}, {"parts": {}, "modules": {"0": ["flowlib.no_such_module"]}}))
+    assert set(states().values()) == {"older code"}
+
+
+def test_nothing_kept_is_listed_in_a_line(data_folder: Path):
+    assert kept.lines(kept.listed()) == [f"{artifacts.artifact_folder()}: 0 files, 0.0 kB"]
+    with pytest.raises(kept.KeptError, match="days is -1"):
+        kept.needless([], days=-1)

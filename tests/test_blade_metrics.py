@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.ndimage import label
 
 from flowlib.blade_metrics import (
@@ -14,7 +16,10 @@ from flowlib.blade_metrics import (
     within_image,
 )
 from flowlib.detector import LARGEST_SHARES
-from flowlib.metrics import auroc, pixel_auroc, region_overlaps
+from flowlib.metrics import aupro, auroc, mean_interval, pixel_auroc, region_overlaps
+
+properties = settings(derandomize=True, max_examples=25, deadline=None)
+seeds = st.integers(0, 2**32 - 1)
 
 
 def some_maps(n: int = 6, seed: int = 0) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -98,3 +103,61 @@ def test_best_way_is_chosen_by_what_tells_the_changed_apart():
     assert best_way([normal], [spots]) == "maximum"
     assert best_way([normal], [everywhere]) == "mean"
     assert set(LARGEST_SHARES) >= {"maximum", "mean"}
+
+
+@given(st.integers(1, 3), st.integers(2, 8), st.integers(2, 8), seeds)
+@settings(properties, max_examples=10)
+def test_intervals_hold_their_estimate_and_know_no_order(n, first, second, seed):
+    rng = np.random.default_rng(seed)
+    normal, anomalous = rng.normal(size=(n, first)).round(1), rng.normal(1, 1, (n, second)).round(1)
+    of_normal, of_anomalous = rng.integers(3, size=first), rng.integers(3, size=second)
+    found = blade_auroc(normal, anomalous, of_normal, of_anomalous, resamples=200)
+    assert 0 <= found.low <= found.high <= 1
+    assert found.value == pytest.approx(np.mean([auroc(a, b) for a, b in zip(normal, anomalous, strict=True)]))
+    assert blade_auroc(np.exp(normal), np.exp(anomalous), of_normal, of_anomalous, resamples=200) == found
+    apart = blade_auroc(normal, anomalous + 50, of_normal, of_anomalous, resamples=50)
+    assert apart == (1, 1, 1)
+    weights = rng.integers(1, 9, first).astype(float)
+    values = rng.uniform(0, 1, (n, first))
+    mean = blade_mean(values * weights, weights, of_normal)
+    assert values.min() - 1e-9 <= mean.low <= mean.value <= mean.high <= values.max() + 1e-9
+    assert mean.value == pytest.approx(np.average(values.mean(0), weights=weights))
+    zeros, nobody = np.append(weights, [0, 0]), np.append(of_normal, [7, 8])
+    with_empty = np.concatenate([values * weights, np.full((n, 2), 99.0)], axis=1)
+    assert blade_mean(with_empty, zeros, nobody) == mean, "what has no weight counts for nothing"
+
+
+def test_a_mean_of_blades_of_one_frame_and_one_weight_is_the_mean_of_images():
+    values = np.random.default_rng(0).normal(size=(1, 60))
+    found = blade_mean(values, np.ones(60), np.arange(60), resamples=3000)
+    assert found == pytest.approx(mean_interval(values, resamples=4000), abs=0.02)
+
+
+@given(seeds, st.sampled_from([0.05, 0.3]))
+@properties
+def test_overlaps_of_frames_are_the_overlaps_of_regions_in_one_piece(seed, limit):
+    rng = np.random.default_rng(seed)
+    masks = [np.zeros((12, 15), dtype=bool) for _ in range(4)]
+    for mask in masks[1:]:
+        y, x, h, w = rng.integers((9, 12, 1, 1), (10, 13, 4, 4)) - (rng.integers(9), rng.integers(12), 0, 0)
+        mask[y : y + h, x : x + w] = True
+    maps = [rng.integers(0, 4, mask.shape) + 1.0 * mask for mask in masks]
+    found = frame_overlaps(maps, masks, limit)
+    assert found[0] == 0
+    assert ((found >= 0) & (found <= 1 + 1e-12)).all()
+    assert found[1:].mean() == pytest.approx(aupro(maps, masks, limit))
+    np.testing.assert_allclose(frame_overlaps([np.exp(values) for values in maps], masks, limit), found)
+    np.testing.assert_allclose(frame_overlaps(maps[::-1], masks[::-1], limit), found[::-1])
+    np.testing.assert_allclose(frame_overlaps([1.0 * mask for mask in masks], masks, limit), [0, 1, 1, 1])
+
+
+@given(st.integers(0, 70), st.integers(0, 70), st.integers(1, 40), st.integers(1, 40), st.sampled_from([8, 32]))
+@properties
+def test_across_a_border_is_where_no_patch_holds_all(row, column, height, width, patch):
+    mask = np.zeros((128, 128), dtype=bool)
+    mask[row : row + height, column : column + width] = True
+    parts = [mask[y : y + patch, x : x + patch] for y in range(0, 128, patch) for x in range(0, 128, patch)]
+    whole = any(part.sum() == mask.sum() for part in parts)
+    expected = None if max(height, width) > patch else not whole
+    assert across_border(mask, patch) is expected
+    assert across_border(mask.T, patch) is expected

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from flowlib import __main__, detector, ingest, parallel, simulator
@@ -187,3 +188,29 @@ def test_the_shell_sees_the_exit_status_and_no_import_is_slow(tmp_path: Path) ->
     refused = shell("ingest", tmp_path, tmp_path / "out")
     assert refused.returncode == 2
     assert "holds no image or video" in refused.stderr
+
+
+def test_artifacts_are_listed_and_removed_when_it_is_said_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left_over = tmp_path / "data" / "artifacts" / "model" / f"{'a' * 64}.damaged"
+    left_over.parent.mkdir(parents=True)
+    left_over.write_bytes(b"1234")
+    assert call(monkeypatch, "artifacts") == 0
+    assert "model  aaaaaaaaaaaa" in capsys.readouterr().out
+    assert call(monkeypatch, "artifacts", "--clean") == 0
+    assert "nothing was removed: add --yes to remove these" in capsys.readouterr().out
+    assert left_over.exists()
+    for option in ("--yes", "--all", ("--days", 3)):
+        assert call(monkeypatch, "artifacts", *([option] if isinstance(option, str) else option)) == 2
+        assert "add --clean" in capsys.readouterr().err
+    with FileLock(left_over.with_suffix(".lock")):
+        assert call(monkeypatch, "artifacts", "--clean", "--yes") == 0
+        told = capsys.readouterr().out
+        assert "removed: 0 files" in told
+        assert "2 left: a running process holds them" in told
+    assert call(monkeypatch, "artifacts", "--clean", "--yes") == 0
+    assert "removed: 2 files" in capsys.readouterr().out
+    assert list(left_over.parent.iterdir()) == []
+    assert call(monkeypatch, "artifacts", "--clean", "--yes") == 0
+    assert "0 files" in capsys.readouterr().out

@@ -24,6 +24,7 @@ from flowlib.detector import (
     Region,
     Settings,
     choice_table,
+    chosen,
     divided,
     fit,
     image_score,
@@ -231,6 +232,41 @@ def test_choice_table_ranks_pixels_and_images():
     assert first["found"] == pytest.approx((pixels + 3 / 4) / 2)
     assert second["pixels"] == pytest.approx(1 - pixels)
     assert second["images"] == pytest.approx(1 / 4)
+
+
+@pytest.mark.parametrize(
+    ("gains", "sources", "earned"),
+    [
+        ([0.25, 0.05, 0.0], "abc", True),  # mean 0.1, standard error 0.076, deviation between sources 0.13
+        ([0.3, -0.1, 0.0], "abc", False),  # mean 0.07, standard error 0.12
+        ([0.25, 0.05, 0.0, 0.25, 0.05, 0.0], "abcabc", True),
+        ([0.3, -0.1, 0.0] * 20, "abc" * 20, False),  # more damaged images of the same videos are no more evidence
+        ([0.3, 0.3], "aa", False),  # one source tells nothing of others
+        ([0.01, 0.01], "ab", True),
+    ],
+)
+def test_a_map_that_knows_the_place_must_earn_it_by_more_than_a_standard_error(monkeypatch, gains, sources, earned):
+    names = ["likelihood", "ratio", "ratio by place", "likelihood by place"]
+    choice = pd.DataFrame({"map": names, "way": "mean", "found": [0.6, 0.7, 0.9, 0.8]})
+    found = {1: np.full(len(gains), 0.5), 2: 0.5 + np.array(gains)}
+    monkeypatch.setattr(detector, "found_in_each", lambda row, normal, damaged: found[row])
+    assert chosen(choice, [], [], list(sources)) == (2 if earned else 1)
+    choice["found"] = [0.6, 0.95, 0.9, 0.8]
+    assert chosen(choice, [], [], list(sources)) == 1, "it is the best anyway"
+
+
+def test_found_in_each_is_the_mean_of_two_ranks_by_hand():
+    n, ways = len(maps.NAMES), len(LARGEST_SHARES)
+
+    def reading(score: float, background, changed) -> Reading:
+        scores = np.zeros((n, ways))
+        scores[1, 2] = score
+        return Reading(scores, np.tile(background, (n, 1)), np.tile(np.array(changed, dtype=float), (n, 1)))
+
+    normal = [reading(score, [0.0], []) for score in (1, 2, 3, 4)]
+    damaged = [reading(2.5, [0, 1, 2, 3], [1.5, 9]), reading(4, [0, 1], [])]  # the second has no fifth pixel inside
+    found = detector.found_in_each(ways + 2, normal, damaged)
+    np.testing.assert_allclose(found, [(6 / 8 + 2 / 4) / 2, (0.5 + 3.5 / 4) / 2])
 
 
 def test_readings_divide_every_fifth_pixel_by_the_mask(one):

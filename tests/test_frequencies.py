@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from flowlib.frequencies import (
+    centred,
     frequency_means,
     frequency_scores,
     frequency_slope,
@@ -17,6 +20,7 @@ from flowlib.frequencies import (
     intensity_slope,
     intensity_slopes,
     relative_gap,
+    scaled_ranks,
     split,
     stands_out,
 )
@@ -25,6 +29,8 @@ from flowlib.toys import HIGH, LOW, frequencies
 from flowlib.training import Recipe, build, score
 
 IMAGES, TABLE = frequencies()
+properties = settings(derandomize=True, max_examples=15, deadline=None)
+seeds = st.integers(0, 2**32 - 1)
 FREQUENCY, INTENSITY = TABLE["frequency"].to_numpy(float), TABLE["intensity"].to_numpy(float)
 
 
@@ -142,3 +148,96 @@ def test_means_of_each_frequency() -> None:
     assert (means["value"] < means["high"]).all()
     assert isinstance(means, pd.DataFrame)
     assert list(means) == ["frequency", "value", "low", "high"]
+
+
+@st.composite
+def designs(draw) -> tuple[pd.DataFrame, np.ndarray]:
+    """A table of three to six frequencies, four to nine images each in any order, and scores of one to three seeds."""
+    rng = np.random.default_rng(draw(seeds))
+    each = draw(st.lists(st.integers(4, 9), min_size=3, max_size=6))
+    frequency = rng.permutation(np.repeat(rng.choice(np.arange(1, 16), len(each), replace=False), each))
+    table = pd.DataFrame({"frequency": frequency, "intensity": rng.permutation(np.arange(75, 257))[: len(frequency)]})
+    return table, rng.normal(size=(draw(st.integers(1, 3)), len(frequency)))
+
+
+@given(designs(), seeds)
+@properties
+def test_any_table_is_halved_within_each_frequency(design: tuple[pd.DataFrame, np.ndarray], seed: int) -> None:
+    table, _ = design
+    train, test = split(table, seed)
+    assert sorted([*train, *test]) == list(range(len(table)))
+    for rows in table.groupby("frequency").indices.values():
+        assert np.isin(rows, train).sum() == len(rows) // 2
+
+
+@given(designs(), st.floats(0.1, 10), st.floats(-50, 50))
+@properties
+def test_slopes_follow_the_scale_of_the_scores_and_not_their_shift(
+    design: tuple[pd.DataFrame, np.ndarray], scale: float, shift: float
+) -> None:
+    table, scores = design
+    for slope in (frequency_slope, intensity_slope):
+        found, turned = slope(table, scores), slope(table, scale * scores + shift)
+        assert found.low <= found.value <= found.high
+        assert turned == pytest.approx([scale * end for end in found], rel=1e-6, abs=1e-9)
+        value, low, high = slope(table, -scores)
+        assert (value, low, high) == pytest.approx((-found.value, -found.high, -found.low), rel=1e-6, abs=1e-9)
+    exact = intensity_slope(
+        table, scores * 0 + 0.07 * table["intensity"].to_numpy() + 3.0 * table["frequency"].to_numpy()
+    )
+    assert exact == pytest.approx((7, 7, 7)), "at equal frequency, per 100 grey levels"
+
+
+@given(designs())
+@properties
+def test_rank_correlation_knows_the_order_within_a_frequency_alone(design: tuple[pd.DataFrame, np.ndarray]) -> None:
+    table, scores = design
+    found = intensity_correlation(table, scores)
+    assert -1 <= found.low <= found.value <= found.high <= 1
+    offset = 1000.0 * table["frequency"].to_numpy() ** 2
+    assert intensity_correlation(table, np.exp(scores) + offset) == pytest.approx(found, abs=1e-9)
+    rising = np.log(table["intensity"].to_numpy(float))[None] - offset
+    assert intensity_correlation(table, rising) == pytest.approx((1, 1, 1))
+
+
+@given(designs())
+@properties
+def test_centred_values_and_scaled_ranks_have_mean_zero_in_each_frequency(
+    design: tuple[pd.DataFrame, np.ndarray],
+) -> None:
+    table, scores = design
+    before = scores.copy()
+    values, ranks = centred(table, scores), scaled_ranks(table, scores[0])
+    assert np.array_equal(scores, before)
+    for rows in table.groupby("frequency").indices.values():
+        np.testing.assert_allclose(values[:, rows].mean(1), 0, atol=1e-12)
+        np.testing.assert_allclose(np.diff(values[:, rows]), np.diff(scores[:, rows]), atol=1e-12)
+        assert ranks[rows].mean() == pytest.approx(0, abs=1e-12)
+        assert ranks[rows].std() == pytest.approx(1)
+        assert (np.argsort(ranks[rows]) == np.argsort(scores[0, rows])).all()
+    assert (scaled_ranks(table, np.ones(len(table))) == 0).all()
+
+
+@given(designs(), st.data())
+@properties
+def test_what_stands_out_by_so_much_stands_out_by_so_much(design: tuple[pd.DataFrame, np.ndarray], data) -> None:
+    table, _ = design
+    frequency = table["frequency"].to_numpy()
+    names = np.unique(frequency)
+    height = dict(zip(names, data.draw(st.permutations(range(len(names)))), strict=True))
+    scores = np.array([[height[f] for f in frequency]] * 2, dtype=float)
+    for name in names:
+        others = [height[other] for other in names if other != name]
+        difference = height[name] - max(others)
+        assert stands_out(table, scores, name, apart=(name,)) == (difference, difference, difference)
+
+
+@given(st.integers(1, 3), st.integers(2, 20), st.integers(2, 20), st.floats(0.01, 100), seeds)
+@properties
+def test_the_relative_gap_knows_no_unit(n: int, first: int, second: int, scale: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    a, b = rng.uniform(1, 2, (n, first)), rng.uniform(1, 2, (n, second))
+    gap = relative_gap(a, b)
+    assert relative_gap(scale * a, scale * b) == pytest.approx(gap, rel=1e-6, abs=1e-9)
+    assert gap.low <= gap.value <= gap.high
+    assert relative_gap(3 * np.ones((n, first)), 2 * np.ones((n, second))) == pytest.approx((0.5, 0.5, 0.5))

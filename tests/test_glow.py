@@ -144,11 +144,36 @@ class TestFlowStep(BijectionTests):
         A, *rest = self.parameters
         return inverse_step(y, self.bound, torch.linalg.inv(A), *rest)
 
-    @pytest.mark.parametrize("kept", [0, 2**30], ids=["computed again", "kept"])
-    def test_gradients(self, monkeypatch, kept):
-        monkeypatch.setattr(coupling, "KEPT_ACTIVATIONS", kept)
+    @pytest.mark.parametrize("piece", [0, 2**30], ids=["an image at a time", "all at once"])
+    def test_gradients(self, monkeypatch, piece):
+        monkeypatch.setattr(coupling, "PIECE", piece)
         x, *parameters = (t.clone().requires_grad_() for t in (self.inputs()[:, :2, :3, :3], *self.parameters))
         assert torch.autograd.gradcheck(FlowStep.apply, (x, self.bound, *parameters))
+
+
+def test_pieces_are_all_images_once_and_as_many_as_fit(monkeypatch):
+    monkeypatch.setattr(coupling, "PIECE", 1000)
+    x = torch.arange(7.0).view(1, 7, 1, 1).expand(2, 7, 5, 4)
+    for hidden, sizes in ((25, [2, 2, 2, 1]), (7, [7]), (100, [1] * 7)):
+        found = [x[:, some] for some in coupling.pieces(x, hidden)]
+        assert [part.shape[1] for part in found] == sizes
+        torch.testing.assert_close(torch.cat(found, 1), x)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_pieces_change_nothing(monkeypatch, layers):
+    flow = random_glow((1, 8, 8), hidden_layers=layers)
+    images = random_images(7, (1, 8, 8))
+
+    def everything(piece: int) -> list[Tensor]:
+        monkeypatch.setattr(coupling, "PIECE", piece)
+        flow.zero_grad()
+        likelihood = flow.log_prob(images)
+        likelihood.sum().backward()
+        gradients = [p.grad.clone() for p in flow.parameters() if p.grad is not None]
+        return [likelihood.detach(), flow.decode(flow.encode(images)).detach(), *gradients]
+
+    torch.testing.assert_close(everything(2 * 6 * 4 * 4), everything(2**30), rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("C", [1, 3])

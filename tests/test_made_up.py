@@ -2,11 +2,19 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from flowlib import made_up
 from flowlib.made_up import CHOICE, LEARNED, NOTICEABLE, blob, damage, smooth_noise, stroke
 
 KINDS = LEARNED | CHOICE
+properties = settings(derandomize=True, max_examples=30, deadline=None)
+seeds = st.integers(0, 2**32 - 1)
+images = st.tuples(st.sampled_from([1, 3]), st.integers(8, 40), st.integers(8, 40)).flatmap(
+    lambda shape: arrays(np.uint8, (2, *shape))  # an image, and another to cut from
+)
 SHAPES = [(1, 32, 32), (3, 32, 32), (1, 33, 70), (3, 90, 41)]
 
 
@@ -42,6 +50,55 @@ def test_the_mask_is_where_the_image_changed_noticeably(shape, kinds):
         assert mask.mean() < 0.5
     assert np.array_equal(image, before)
     assert np.array_equal(other, before_other)
+
+
+@given(images, st.sampled_from(sorted(KINDS)), seeds)
+@properties
+def test_of_any_image_the_mask_is_what_changed_and_the_rest_stays_nearly_as_it_was(pair, name, seed):
+    image, other = pair
+    before = pair.copy()
+    given_strength = []
+
+    def watched(given_image, given_other, strength, *rest):
+        given_strength.append(strength)
+        return KINDS[name](given_image, given_other, strength, *rest)
+
+    # beside it a kind that always shows: some cannot change a black or an even image
+    inverted = {
+        name: watched,
+        "inverted": lambda before, _, strength, *rest: given_strength.append(strength) or 255 - before,
+    }
+    changed, mask = damage(image, other, inverted, np.random.default_rng(seed))
+    assert np.array_equal(pair, before)
+    assert (changed.dtype, changed.shape) == (np.uint8, image.shape)
+    assert (mask.dtype, mask.shape) == (np.bool_, image.shape[1:])
+    difference = abs(changed.astype(int) - image).max(0)
+    assert mask.any()
+    assert np.array_equal(mask, difference >= NOTICEABLE)
+    strength = given_strength[-1]
+    assert 0 <= strength.min() <= strength.max() <= 1
+    assert (difference[strength == 0] == 0).all()
+    assert (strength[mask] > 0).all()
+
+
+@given(images, st.sampled_from(sorted(KINDS)), seeds)
+@properties
+def test_any_kind_gives_finite_levels_of_the_images_shape_and_the_same_from_the_same_seed(pair, name, seed):
+    image, other = pair.astype(np.float32)
+    strength = strength_of(image.shape[1:])
+    after, again = (KINDS[name](image, other, strength, 3.0, np.random.default_rng(seed)) for _ in range(2))
+    assert after.shape == image.shape
+    assert np.isfinite(after).all()
+    assert np.array_equal(after, again)
+
+
+@given(st.sampled_from([blob, stroke]), st.integers(8, 60), st.integers(8, 60), st.floats(1.5, 12), seeds)
+@properties
+def test_shapes_lie_in_the_image_and_are_strengths(shape, H, W, radius, seed):
+    rng = np.random.default_rng(seed)
+    strength = shape((H, W), rng.uniform(0, (H, W)), radius, rng)
+    assert strength.shape == (H, W)
+    assert 0 <= strength.min() <= strength.max() <= 1
 
 
 def test_the_generator_alone_determines_it():
@@ -218,8 +275,8 @@ def test_each_kind_keeps_the_shape_leaves_its_arguments_alone_and_shows(name, sh
         changes.append(abs(after - image)[:, strength > 0.5].mean())
     assert np.median(changes) > NOTICEABLE
     assert len(set(changes)) > 1
-    for given, copy in zip((image, other, strength), copies, strict=True):
-        assert np.array_equal(given, copy)
+    for argument, copy in zip((image, other, strength), copies, strict=True):
+        assert np.array_equal(argument, copy)
 
 
 def results(kind, image: np.ndarray, other: np.ndarray | None = None, n: int = 30) -> list[np.ndarray]:

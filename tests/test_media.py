@@ -10,12 +10,18 @@ import av
 import numpy as np
 import pytest
 import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from imagecodecs import png_encode
 from PIL import Image
 
 from flowlib import media
 from flowlib.media import MAX_PIXELS, Frame, MediaError, layout, media_files, read_image, read_mask, video_frames
 
+properties = settings(derandomize=True, max_examples=25, deadline=None)
+shapes = st.tuples(st.integers(1, 12), st.integers(1, 12))
+colours = st.one_of(shapes, shapes.map(lambda shape: (*shape, 3)))  # grey, or RGB
 RAMP = np.arange(65536, dtype=np.uint16).reshape(256, 256)
 
 
@@ -208,6 +214,35 @@ def test_what_is_no_readable_file_is_told_apart(tmp_path: Path, read, monkeypatc
         monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(MediaError, match=r"locked\.png cannot be opened \(Permission denied\): check its permissions"):
         read(tmp_path / "locked.png")
+
+
+@given(colours.flatmap(lambda shape: arrays(np.uint8, shape)), st.sampled_from(["png", "bmp", "tiff"]))
+@properties
+def test_any_image_comes_back_from_a_lossless_file(tmp_path_factory, pixels: np.ndarray, suffix: str) -> None:
+    path = tmp_path_factory.mktemp("any") / f"a.{suffix}"
+    Image.fromarray(pixels).save(path)
+    found = read_image(path)
+    assert found.dtype == np.uint8
+    assert np.array_equal(found, np.atleast_3d(pixels).transpose(2, 0, 1))
+
+
+@given(
+    colours.flatmap(lambda shape: arrays(np.uint8, shape, elements=st.sampled_from([0, 0, 0, 1, 128, 255]))),
+    st.sampled_from(["png", "bmp", "tiff"]),
+)
+@properties
+def test_any_mask_comes_back_whatever_stands_for_a_defect(tmp_path_factory, values: np.ndarray, suffix: str) -> None:
+    path = tmp_path_factory.mktemp("any") / f"a.{suffix}"
+    Image.fromarray(values).save(path)
+    expected = values.any(axis=2) if values.ndim == 3 else values > 0
+    found = read_mask(path, expected.shape)
+    assert found.dtype == np.bool_
+    assert np.array_equal(found, expected)
+    Image.fromarray(255 * found.astype(np.uint8)).save(path)
+    assert np.array_equal(read_mask(path), found), "written again as 0 and 255"
+    H, W = expected.shape
+    with pytest.raises(MediaError, match=f"is a mask of {W} x {H} pixels for an image of {W} x {H + 1} pixels"):
+        read_mask(path, (H + 1, W))
 
 
 def test_any_nonzero_pixel_is_anomalous_and_the_shape_is_checked(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter, label
 from scipy.stats import linregress, norm
 from scipy.stats import t as student_t
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from flowlib.metrics import (
     Interval,
@@ -27,6 +27,8 @@ from flowlib.metrics import (
     slope_interval,
 )
 
+properties = settings(derandomize=True, max_examples=40, deadline=None)
+seeds = st.integers(0, 2**32 - 1)
 tied_scores = st.lists(st.integers(-3, 3), min_size=1, max_size=30)
 
 
@@ -36,6 +38,30 @@ def test_auroc_counts_pairs_and_half_of_the_ties(normal: list[int], anomalous: l
     pairs = [(b > a) + 0.5 * (b == a) for a in normal for b in anomalous]
     assert auroc(np.array(normal), np.array(anomalous)) == pytest.approx(np.mean(pairs))
     assert auroc(np.array(anomalous), np.array(normal)) == pytest.approx(1 - np.mean(pairs))
+
+
+@given(tied_scores, tied_scores)
+@properties
+def test_ranking_measures_are_those_of_scikit_learn(normal: list[int], anomalous: list[int]) -> None:
+    truth, scores = [0] * len(normal) + [1] * len(anomalous), normal + anomalous
+    a, b = np.array(normal), np.array(anomalous)
+    assert auroc(a, b) == pytest.approx(roc_auc_score(truth, scores))
+    assert average_precision(a, b) == pytest.approx(average_precision_score(truth, scores))
+
+
+@given(tied_scores, tied_scores, st.permutations(range(30)))
+@settings(properties, max_examples=20)
+def test_ranking_measures_see_the_order_alone(normal: list[int], anomalous: list[int], order: list[int]) -> None:
+    a, b = np.array(normal, dtype=float), np.array(anomalous, dtype=float)
+    for measure in (auroc, average_precision):
+        found = measure(a, b)
+        for rising in (np.exp, np.cbrt, lambda x: 1e6 * x - 7, lambda x: np.where(x == 3, inf, x)):
+            assert measure(rising(a), rising(b)) == found
+        assert measure(a[np.argsort(order[: a.size])], b[np.argsort(order[: b.size])]) == found
+        assert measure(np.tile(a, 3), np.tile(b, 3)) == pytest.approx(found)
+        assert measure(a, b + 10) == pytest.approx(1)
+    assert auroc(b, a) == pytest.approx(1 - auroc(a, b)) == pytest.approx(auroc(-a, -b))
+    assert auroc(a * 0, b * 0) == 0.5
 
 
 def test_ranking_measures_accept_infinite_scores_and_have_known_values() -> None:
@@ -239,6 +265,71 @@ def test_aupro_of_any_small_map_equals_the_reference_and_stays_in_range(seed: in
     assert 0 <= aupro(maps, masks, limit) <= 1
 
 
+def blot(*boxes: tuple[int, int, int, int], of: int = 1) -> np.ndarray:
+    """Masks (of, 10, 10) with boxes: image, row, column, side."""
+    masks = np.zeros((of, 10, 10), dtype=bool)
+    for image, row, column, side in boxes:
+        masks[image, row : row + side, column : column + side] = True
+    return masks
+
+
+ONE = blot((0, 2, 3, 2))  # 4 defect pixels, 96 normal ones
+SEVERAL = blot((0, 0, 0, 2), (0, 6, 6, 3), (2, 4, 4, 1), of=4)  # three regions on two of four images
+STAIRS = np.arange(100.0).reshape(1, 10, 10)  # every pixel above the one before
+
+
+@pytest.mark.parametrize("limit", [0.05, 0.3])
+@pytest.mark.parametrize(
+    ("maps", "masks", "expected"),
+    [
+        (ONE, ONE, lambda limit: 1),
+        (SEVERAL, SEVERAL, lambda limit: 1),
+        (~SEVERAL, SEVERAL, lambda limit: 0),
+        (0 * STAIRS, ONE, lambda limit: limit / 2),  # all tie: the curve is the diagonal
+        (np.where(ONE, 50, STAIRS >= 90), ONE, lambda limit: 1),  # saturated at once; what comes after changes nothing
+        # the region ties with a share of 10 of the 96 normal pixels: a ramp up to there, then saturated
+        (
+            np.where(ONE, 1, STAIRS >= 90),
+            ONE,
+            lambda limit: 1 - 10 / 96 / 2 / limit if limit > 10 / 96 else limit * 4.8,
+        ),
+        # it comes after 10 normal pixels: nothing, then all of it
+        (np.where(ONE, 1, 2 * (STAIRS >= 90)), ONE, lambda limit: max(0, 1 - 10 / 96 / limit)),
+        # two of its four pixels come first, and two last
+        (np.where(ONE, 9 - 18 * (STAIRS > 30), 0), ONE, lambda limit: 0.5),
+        # of three regions the largest is found, the two others are not: each counts alike
+        (np.where(SEVERAL & (np.indices(SEVERAL.shape)[1] > 5), 1, -1 * SEVERAL), SEVERAL, lambda limit: 1 / 3),
+    ],
+)
+def test_aupro_by_hand_and_by_the_reference(maps, masks, expected, limit: float) -> None:
+    """Perfect, inverted, tied, saturated before the limit; of one region, and of several over images."""
+    maps = np.asarray(maps, dtype=float)
+    found = aupro(maps, masks, limit)
+    assert found == pytest.approx(expected(limit), abs=1e-12)
+    assert found == pytest.approx(reference_aupro(maps, masks, limit), abs=1e-12)
+    assert 0 <= found <= 1
+
+
+@given(seeds, st.integers(1, 8), st.sampled_from([0.05, 0.3, 1.0]))
+@properties
+def test_aupro_sees_the_order_of_pixels_and_their_neighbourhood_alone(seed: int, grades: int, limit: float) -> None:
+    rng = np.random.default_rng(seed)
+    masks = gaussian_filter(rng.normal(size=(3, 9, 11)), (0, 1, 1)) > 0.25
+    masks[0, 0, :2] = True, False
+    maps = rng.integers(0, grades + 1, masks.shape).astype(float) + masks
+    found = aupro(maps, masks, limit)
+    for rising in (np.exp, np.cbrt, lambda x: 4 * x - 100):
+        assert aupro(rising(maps), masks, limit) == pytest.approx(found)
+    assert aupro(maps[::-1], masks[::-1], limit) == pytest.approx(found)
+    assert aupro(maps[:, ::-1].transpose(0, 2, 1), masks[:, ::-1].transpose(0, 2, 1), limit) == pytest.approx(found)
+    assert aupro(np.tile(maps, (2, 1, 1)), np.tile(masks, (2, 1, 1)), limit) == pytest.approx(found)
+    assert aupro(maps.astype(np.float16), masks, limit) == pytest.approx(found)
+    assert aupro(maps + 100 * masks, masks, limit) == pytest.approx(1, abs=1e-12)
+    assert found <= 1 + 1e-12
+    better = np.where(masks, maps + rng.random(masks.shape) * 3, maps)
+    assert aupro(better, masks, limit) >= found - 1e-12, "a defect's pixel that scores higher never costs"
+
+
 def test_aupro_known_answers() -> None:
     _, masks = smooth_maps(2)
     for limit in (0.05, 0.3, 1.0):
@@ -350,6 +441,56 @@ def test_unfit_calibration_is_refused_by_name() -> None:
         conformal_threshold(np.array([]), 0.1)
     with pytest.raises(ValueError, match="calibration_scores"):
         p_values(np.array([np.nan]), np.ones(2))
+
+
+@given(st.lists(st.integers(0, 20), min_size=1, max_size=60), rates, rates)
+@properties
+def test_a_lower_rate_or_a_higher_score_only_raises_the_threshold(scores: list[int], one: float, other: float) -> None:
+    calibration = np.array(scores, dtype=float)
+    low, high = sorted((one, other))
+    assert conformal_threshold(calibration, low) >= conformal_threshold(calibration, high)
+    raised = np.append(calibration[1:], calibration[0] + 5)
+    assert conformal_threshold(raised, one) >= conformal_threshold(calibration, one)
+    assert conformal_threshold(calibration[::-1], one) == conformal_threshold(calibration, one)
+    moved = conformal_threshold(2 * calibration - 3, one)
+    assert moved == 2 * conformal_threshold(calibration, one) - 3
+    assert np.mean(calibration > conformal_threshold(calibration, one)) <= one
+    assert (conformal_threshold(calibration, one) == inf) == (floor(round(one * 100) * (len(scores) + 1) / 100) == 0)
+
+
+@given(st.integers(1, 4), st.integers(2, 40), st.integers(2, 40), seeds)
+@properties
+def test_intervals_hold_their_estimate(n: int, first: int, second: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    a, b = rng.normal(size=(n, first)).round(1), rng.normal(0.5, 1, size=(n, second)).round(1)
+    for interval in (auroc_interval(a, b, resamples=200), auroc_interval(-a, -b, resamples=200)):
+        assert 0 <= interval.low <= interval.value <= interval.high <= 1
+    mean, difference = mean_interval(a, resamples=200), difference_interval(a, b, resamples=200)
+    for interval in (mean, difference):
+        assert interval.low <= interval.value <= interval.high
+    moved = mean_interval(10 * a + 3, resamples=200)
+    assert moved == pytest.approx([10 * end + 3 for end in mean])
+    assert difference_interval(a + 5, b + 5, resamples=200) == pytest.approx(difference)
+    assert mean_interval(a * 0 + 2) == (2, 2, 2)
+
+
+@given(st.integers(1, 3), seeds)
+@settings(properties, max_examples=6)
+def test_intervals_shrink_with_the_root_of_the_number_of_images(n: int, seed: int) -> None:
+    """Seeds that agree, so that images alone make the width; sixteen times as many make about a quarter of it."""
+    rng = np.random.default_rng(seed)
+
+    def widths(images: int) -> list[float]:
+        a, b = (np.tile(rng.normal(middle, 1, images), (n, 1)) for middle in (0, 0.7))
+        x = rng.normal(size=images)
+        each = (auroc_interval(a, b), mean_interval(a), difference_interval(a, b), slope_interval(x, a))
+        return [interval.high - interval.low for interval in each]
+
+    ratio = np.array(widths(1600)) / widths(100)
+    assert (abs(np.log(ratio / 0.25)) < np.log(1.8)).all()
+    a, b = rng.normal(size=40), rng.normal(0.7, 1, 40)
+    by_level = [np.ptp(auroc_interval(a, b, level=level)[1:]) for level in (0.5, 0.8, 0.95)]
+    assert (np.diff(by_level) > 0).all()
 
 
 def test_interval_fields_are_named() -> None:

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from flowlib import claims, study
@@ -14,18 +15,26 @@ from flowlib.report import read_manifest
 NOTEBOOKS = sorted((study.ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 NAMES = [path.stem for path in NOTEBOOKS]
 CONDITIONAL = {"2.3"}  # speaks of the cases that fail, and is recorded where there are any
+MEASURED = {"05_strides.csv": ["seconds"]}  # columns that a clock fills, by table
+TIMED = {"05_borescope.5.5.json"}  # claims of seconds
+SIMULATED = ("05_borescope", "07_explorer")  # notebooks that look at simulated videos
 
 
-@pytest.fixture(scope="module")
-def smoke(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, str]]]:
-    """The root of a copy and the statuses of a first run: verified data linked in, artifacts kept to the copy."""
-    root = tmp_path_factory.mktemp("copy")
+def copy_of_project(root: Path) -> Path:
+    """The project's layout: verified data linked in, no artifacts."""
     for folder in ("flowlib", "notebooks"):
         shutil.copytree(study.ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
     (root / "data").mkdir()
     shutil.copy(study.ROOT / "data" / "manifest.json", root / "data")
     for name in ("mnist", "fashion-mnist"):
         (root / "data" / name).symlink_to(ensure(name).resolve())
+    return root
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, str]]]:
+    """The root of a copy and the statuses of a first run, artifacts kept to the copy."""
+    root = copy_of_project(tmp_path_factory.mktemp("copy"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FLOWLIB_DATA", str(root / "data"))
         yield root, study.run("smoke", jobs=2, root=root)
@@ -67,6 +76,43 @@ def test_a_second_run_is_up_to_date(smoke: tuple[Path, dict[str, str]]):
     before = (root / "reports" / "smoke" / "manifest.json").read_bytes()
     assert study.run("smoke", root=root) == dict.fromkeys(NAMES, "up to date")
     assert (root / "reports" / "smoke" / "manifest.json").read_bytes() == before
+
+
+@pytest.fixture(scope="module")
+def again(smoke: tuple[Path, dict[str, str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a second copy, in which everything is trained once more."""
+    root = copy_of_project(tmp_path_factory.mktemp("again"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FLOWLIB_DATA", str(root / "data"))
+        assert study.run("smoke", jobs=2, root=root) == dict.fromkeys(NAMES, "ok")
+    return root / "reports" / "smoke"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_same_seeds_give_the_same_tables_to_the_bit(name: str, smoke: tuple[Path, dict[str, str]], again: Path):
+    """Only what a clock measured may differ."""
+    first = smoke[0] / "reports" / "smoke"
+    files = sorted(path.relative_to(first) for path in first.glob(f"tables/{name[:2]}_*.csv"))
+    assert files
+    assert sorted(path.relative_to(again) for path in again.glob(f"tables/{name[:2]}_*.csv")) == files
+    claimed = [path.relative_to(first) for path in first.glob(f"claims/{name[:2]}_*.json") if path.name not in TIMED]
+    differ = [
+        path.name for path in [*files, *claimed] if without_seconds(first / path) != without_seconds(again / path)
+    ]
+    if differ and name in SIMULATED:
+        pytest.xfail(
+            "libx264's mbtree writes the simulated videos a little differently each time (flowlib/simulator.py)"
+        )
+    assert differ == []
+
+
+def without_seconds(path: Path) -> bytes:
+    """A file's bytes, without the columns that a clock filled."""
+    columns = MEASURED.get(path.name)
+    if columns is None:
+        return path.read_bytes()
+    found = pd.read_csv(path, dtype=str)
+    return found.drop(columns=columns).to_csv(index=False).encode()  # KeyError where there is no such column
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)

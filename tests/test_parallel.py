@@ -5,14 +5,18 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 
 import psutil
 import pytest
 import torch
+from jupyter_client.manager import start_new_kernel
 
-from flowlib import parallel
+from flowlib import __main__, parallel
+from flowlib.media import MediaError
+from flowlib.parallel import JobError
 
 
 def slow_square(x: int) -> int:
@@ -73,18 +77,110 @@ def test_the_others_finish_when_one_fails_and_it_is_named():
         done.append(x / divisor)
 
     jobs = [(1, 1), (2, 0), (3, 1), (0, 0), (4, 2)]
-    with ThreadPoolExecutor(2) as threads, pytest.raises(RuntimeError) as error:
+    with ThreadPoolExecutor(2) as threads, pytest.raises(JobError) as error:
         parallel.run(job, jobs, threads, "divisions")
-    assert str(error.value) == "divisions: 2 of 5 jobs failed, the first is number 1"
+    message = "divisions: 2 of 5 jobs failed, the first is number 1: ZeroDivisionError: division by zero"
+    assert str(error.value) == message
     assert isinstance(error.value.__cause__, ZeroDivisionError)
     assert sorted(done) == [1, 2, 3]
 
 
-def test_failure_in_a_process_is_named_and_the_pool_goes_on(pool: Executor):
-    with pytest.raises(RuntimeError, match="jobs: 1 of 2 jobs failed, the first is number 1") as error:
+def test_failure_in_a_process_is_named_with_its_traceback_and_the_pool_goes_on(pool: Executor):
+    with pytest.raises(JobError, match="jobs: 1 of 2 jobs failed, the first is number 1: ZeroDivision") as error:
         parallel.run(reciprocal, [(2,), (0,)], pool)
     assert isinstance(error.value.__cause__, ZeroDivisionError)
+    assert "in reciprocal\n    return 1 / x" in "".join(traceback.format_exception(error.value))
     assert parallel.run(reciprocal, [(2,)], pool) == [0.5]
+
+
+def test_jobs_given_up_by_the_executor_are_failures():
+    class GivesUp(Executor):
+        def submit(self, function, /, *args, **kwargs):
+            future: Future = Future()
+            future.cancel()
+            future.set_running_or_notify_cancel()
+            return future
+
+    with pytest.raises(JobError, match="1 of 1 jobs failed, the first is number 0: CancelledError"):
+        parallel.run(reciprocal, [(2,)], GivesUp())
+
+
+def test_an_executor_with_little_room_has_few_open_jobs():
+    futures: list[Future] = []
+    counts = []
+
+    class Counts(ThreadPoolExecutor):
+        def room(self) -> int:
+            return 3
+
+        def submit(self, function, /, *args, **kwargs):
+            futures.append(super().submit(function, *args, **kwargs))
+            counts.append(sum(not future.done() for future in futures))
+            return futures[-1]
+
+    with Counts(5) as executor:
+        assert parallel.run(slow_square, [(number,) for number in range(5)], executor) == [0, 1, 4, 9, 16]
+    assert max(counts) == 3
+
+
+def damaged(path: str) -> None:
+    raise MediaError(f"{path} is cut off:\nrestore it")
+
+
+def test_on_the_command_line_an_error_of_ours_in_a_worker_is_one_line(
+    pool: Executor, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(__main__, "app", lambda: parallel.run(damaged, [("a.mp4",), ("b.mp4",)], pool, "videos"))
+    with pytest.raises(SystemExit) as end:
+        __main__.main()
+    assert end.value.code == 2
+    first = "MediaError: a.mp4 is cut off: restore it"
+    assert capsys.readouterr().err == f"flowlib: videos: 2 of 2 jobs failed, the first is number 0: {first}\n"
+    monkeypatch.setattr(__main__, "app", lambda: parallel.run(reciprocal, [(0,)], pool))
+    with pytest.raises(JobError):  # not ours: its traceback is of use
+        __main__.main()
+
+
+def test_processes_are_the_default(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv(parallel.DASK, raising=False)
+    with parallel.workers(1) as executor:
+        assert isinstance(executor, ProcessPoolExecutor)
+        assert executor._max_workers == 1  # type: ignore[attr-defined]
+
+
+def test_no_bar_where_nobody_looks_on(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    with ThreadPoolExecutor(1) as threads:
+        parallel.run(reciprocal, [(2,)], threads, "quiet")
+        assert capsys.readouterr().err == ""
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+        parallel.run(reciprocal, [(2,)], threads, "seen")
+        assert "seen: 100%" in capsys.readouterr().err
+
+
+def test_a_bar_in_a_live_notebook_and_none_in_a_report():
+    code = """
+from concurrent.futures import ThreadPoolExecutor
+from flowlib import parallel
+with ThreadPoolExecutor(1) as threads:
+    parallel.run(abs, [(-1,)], threads, "labelled")"""
+    seen: list[str] = []
+    manager, client = start_new_kernel(kernel_name="python3")
+    try:
+        for takes_input in (False, True):  # as papermill asks a kernel, and as JupyterLab does
+            seen.clear()
+            reply = client.execute_interactive(
+                code,
+                allow_stdin=takes_input,
+                stdin_hook=lambda _: None,
+                timeout=60,
+                output_hook=lambda message: seen.append(message["msg_type"]),
+            )
+            assert reply["content"]["status"] == "ok"
+            assert ("display_data" in seen) == takes_input
+            assert "stream" not in seen
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
 
 
 PARENT = """

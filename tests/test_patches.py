@@ -30,6 +30,18 @@ def sides(draw) -> tuple[int, int, int]:
     return length, patch, draw(st.integers(1, patch))
 
 
+properties = settings(derandomize=True, max_examples=25, deadline=None)
+seeds = st.integers(0, 2**32 - 1)
+
+
+@st.composite
+def frames(draw) -> tuple[int, int, int, int]:
+    """Height and width of an image, a patch that fits in it and a stride."""
+    H, W = draw(st.integers(1, 24)), draw(st.integers(1, 24))
+    patch = draw(st.integers(1, min(H, W)))
+    return H, W, patch, draw(st.integers(1, patch))
+
+
 def random_image(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
@@ -107,6 +119,68 @@ def test_patch_map_scores_each_patch_and_averages_the_overlaps(monkeypatch):
     assert np.allclose(found, stitched_by_loop(score(cut(image, 5, 3)), (11, 17), 5, 3), rtol=0, atol=1e-10)
 
 
+@given(frames(), st.integers(1, 3), seeds)
+@properties
+def test_a_map_of_patches_that_score_alike_is_that_score(frame, channels, seed):
+    H, W, patch, stride = frame
+    image = random_image(channels, H, W, seed=seed)
+    found = patch_map(lambda batch: np.full(len(batch), -3.25), image, patch, stride)
+    np.testing.assert_allclose(found, np.full((H, W), -3.25), rtol=1e-12)
+    flat = np.full((channels, H, W), 77, np.uint8)
+    np.testing.assert_allclose(patch_map(lambda batch: batch.mean((1, 2, 3)), flat, patch, stride), 77, rtol=1e-12)
+
+
+@given(frames(), seeds)
+@properties
+def test_stitching_adds_up_keeps_to_the_range_and_turns_with_the_image(frame, seed):
+    H, W, patch, stride = frame
+    shape = len(corners(H, patch, stride)), len(corners(W, patch, stride))
+    one, other = np.random.default_rng(seed).normal(size=(2, *shape))
+    found, of_other = (stitch(scores.ravel(), (H, W), patch, stride) for scores in (one, other))
+    assert found.shape == (H, W)
+    assert one.min() - 1e-12 <= found.min() <= found.max() <= one.max() + 1e-12
+    total = stitch((2 * one - other).ravel(), (H, W), patch, stride)
+    np.testing.assert_allclose(total, 2 * found - of_other, rtol=0, atol=1e-12)
+    turned = stitch(one.T.ravel(), (W, H), patch, stride)
+    np.testing.assert_allclose(turned, found.T, rtol=0, atol=1e-12)
+
+
+@given(frames(), seeds)
+@properties
+def test_patches_as_long_as_their_stride_divide_the_map_among_them(frame, seed):
+    """Without overlap a pixel has the score of its patch, so that the map's sum is that of the patches' pixels."""
+    H, W, patch, _ = frame
+    H, W = H - H % patch, W - W % patch
+    image = random_image(1, H, W, seed=seed)
+    found = patch_map(lambda batch: batch.sum((1, 2, 3)), image, patch, patch)
+    assert found.sum() == pytest.approx(image.sum(dtype=float) * patch**2)
+    blocks = image[0].reshape(H // patch, patch, W // patch, patch).sum((1, 3), dtype=float)
+    np.testing.assert_allclose(found, blocks.repeat(patch, 0).repeat(patch, 1))
+
+
+@given(frames(), seeds)
+@properties
+def test_window_sums_add_up_and_see_all_of_their_window(frame, seed):
+    H, W, window, _ = frame
+    values = np.random.default_rng(seed).normal(size=(H, W))
+    found = window_sums(values, window)
+    expected = np.lib.stride_tricks.sliding_window_view(values, (window, window)).sum((2, 3))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10)
+
+
+@given(st.integers(1, 3), st.integers(1, 20), st.integers(1, 20), st.sampled_from([1, 2, 4, 8]), seeds)
+@properties
+def test_padding_repeats_the_last_row_and_column(C, H, W, multiple, seed):
+    image = random_image(C, H, W, seed=seed)
+    found = padded(image, multiple)[0].numpy()
+    assert found.dtype == np.uint8
+    assert found.shape[1] % multiple == found.shape[2] % multiple == 0
+    assert found.shape[1] - H < multiple
+    assert found.shape[2] - W < multiple
+    rows, columns = np.minimum(np.arange(found.shape[1]), H - 1), np.minimum(np.arange(found.shape[2]), W - 1)
+    assert np.array_equal(found, image[:, rows[:, None], columns])
+
+
 @pytest.mark.parametrize("window", [1, 3, 8])
 def test_window_sums_against_a_loop(window):
     values = np.random.default_rng(0).normal(size=(8, 13))
@@ -156,6 +230,19 @@ def test_without_neighbours_the_dense_map_is_the_patch_map(channels, patch, stri
     assert found.dtype == np.float64
     assert expected.std() > 1e-3 * abs(expected.mean())
     np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+FLOW = without_neighbours(some_flow())
+
+
+@given(st.integers(3, 10), st.integers(3, 10), st.integers(1, 3), seeds, st.data())
+@properties
+def test_dense_map_is_the_patch_map_for_any_image_patch_and_stride_of_whole_blocks(rows, columns, blocks, seed, data):
+    """Patches begin and end with the flow's blocks of 4x4 pixels: the last one, too, as the sides are multiples."""
+    image = random_image(1, 4 * rows, 4 * columns, seed=seed)
+    patch, stride = 4 * blocks, 4 * data.draw(st.integers(1, blocks))
+    expected = patch_map(lambda batch: nll(FLOW, batch), image, patch, stride)
+    np.testing.assert_allclose(dense_map(FLOW, image, patch, stride), expected, rtol=1e-9)
 
 
 def test_with_neighbours_only_the_border_of_the_patches_differs():
@@ -244,3 +331,27 @@ def test_images_are_drawn_by_their_area_and_bring_their_labels():
     np.testing.assert_allclose(shares, area / area.sum(), atol=0.03)
     assert [set(of_patch[grey == tone].tolist()) for tone in (10, 200, 30)] == [{4}, {0}, {2}]
     assert np.array_equal(found, random_patches(images, 4000, 32, seed=0))
+
+
+@given(st.integers(1, 4), st.integers(1, 30), st.integers(1, 6), seeds)
+@properties
+def test_each_patch_is_of_an_image_with_its_label_at_any_place(count, n, patch, seed):
+    """Pixels that number their image, row and column tell where a patch was cut."""
+    rng = np.random.default_rng(seed)
+    shapes = rng.integers(patch, 13, (count, 2))
+    images = [np.stack([np.full(s, i), *np.indices(s)]).astype(np.uint8) for i, s in enumerate(shapes)]
+    labels = rng.permutation(10)[:count]
+    found, of_patch = labelled_patches(images, labels, n, patch, seed)
+    assert found.shape == (n, 3, patch, patch)
+    assert of_patch.shape == (n,)
+    index, row, column = found[:, :, 0, 0].T.astype(int)
+    assert np.array_equal(of_patch, labels[index])
+    for cut_out, i, y, x in zip(found, index, row, column, strict=True):
+        assert np.array_equal(cut_out, images[i][:, y : y + patch, x : x + patch])
+    assert found.sum(dtype=int) == sum(
+        images[i][:, y : y + patch, x : x + patch].sum(dtype=int) for i, y, x in zip(index, row, column, strict=True)
+    )
+    for i, (H, W) in enumerate(shapes):  # of many patches some lie at each end
+        many, _ = labelled_patches([images[i]], labels[:1], 400, patch, seed)
+        assert (many[:, 1, 0, 0].min(), many[:, 1, 0, 0].max()) == (0, H - patch)
+        assert (many[:, 2, 0, 0].min(), many[:, 2, 0, 0].max()) == (0, W - patch)

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flowlib import camera, simulator
-from flowlib.blades import VIEWPOINTS
+from flowlib import camera, defects, simulator
+from flowlib.blades import VIEWPOINTS, paint
 from flowlib.camera import MARKED, NOTICEABLE, REFLECTION, SHADOW, markings
 from flowlib.defects import DEFECTS
 from flowlib.simulator import SimulatorError, render, simulate
@@ -136,6 +136,41 @@ def test_defects_are_small_and_large(made):
     pixels = made[1].loc[made[1]["defect"] != "good", "defect_pixels"]
     assert pixels.min() < 60
     assert pixels.max() > 1500
+
+
+def test_the_same_frames_are_the_same_file(tmp_path):
+    viewpoint = next(iter(VIEWPOINTS))
+    frames = [frame.image.transpose(1, 2, 0) for frame in render((0, 3), viewpoint, "good", 8)]
+    written = set()
+    for number in range(6):
+        path = tmp_path / f"{number}.mp4"
+        with simulator.new_video(path, VIEWPOINTS[viewpoint], "libx264", "rgb24") as add:
+            for frame in frames:
+                add(frame)
+        written.add(path.read_bytes())
+    assert len(written) == 1
+
+
+@pytest.mark.parametrize("viewpoint", VIEWPOINTS)
+def test_a_crack_from_the_edge_runs_into_the_blade(viewpoint, monkeypatch):
+    edges, paths = [], []
+    for name, kept in (("on_edge", edges), ("walk", paths)):
+        whole = getattr(defects, name)
+        monkeypatch.setattr(defects, name, lambda *a, whole=whole, kept=kept: kept.append(whole(*a)) or kept[-1])
+    surface = paint(viewpoint, np.random.default_rng(0))
+    size = VIEWPOINTS[viewpoint].width, VIEWPOINTS[viewpoint].height
+    inward, began = [], 0
+    for seed in range(24):
+        edges.clear(), paths.clear()
+        defects.crack(surface, size, np.random.default_rng(seed))
+        if edges:
+            x, y, outward = edges[0]
+            way = paths[0][-1] - (x, y)
+            inward.append(-(way @ (np.cos(outward), np.sin(outward))) / np.hypot(*way))
+            column, row = np.searchsorted(surface.x[0], x), np.searchsorted(surface.y[:, 0], y)
+            began += abs(surface.depth[row, column]) < 1.5
+    assert 6 <= len(inward) == began <= 18, "half of them, by chance"
+    assert np.mean(inward) > 0.6  # a cosine: 1 is straight into the blade
 
 
 def test_missing_piece_shows_black(made):

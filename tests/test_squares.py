@@ -3,6 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.ndimage import binary_dilation
 
 from flowlib import Glow, squares
 from flowlib.metrics import auroc
@@ -10,6 +14,8 @@ from flowlib.training import Recipe, train_and_score
 
 GLOW = Recipe("Glow", {"levels": 2, "steps": 2, "hidden_channels": 4}, steps=2, batch_size=4)
 AUTOENCODER = Recipe("ConvAutoencoder", {"channels": (4, 4, 4)}, steps=2, batch_size=4)
+properties = settings(derandomize=True, max_examples=25, deadline=None)
+seeds = st.integers(0, 2**32 - 1)
 
 
 def garments(n: int, seed: int = 0) -> np.ndarray:
@@ -35,6 +41,80 @@ def test_made_up_changes_mark_what_changed_and_are_never_rectangles():
     assert 3 <= np.median(masks.sum((1, 2))) <= 20
     again, _ = squares.made_up_changes(images, np.random.default_rng(1))
     assert np.array_equal(changed, again)
+
+
+@given(arrays(np.uint8, st.tuples(st.integers(1, 4), st.just(1), st.integers(7, 16), st.integers(7, 16))), seeds)
+@properties
+def test_made_up_changes_of_any_images_stay_with_their_masks(images, seed):
+    images[:, 0, 3, 4] |= 1  # some object
+    before = images.copy()
+    changed, masks = squares.made_up_changes(images, np.random.default_rng(seed))
+    assert np.array_equal(images, before)
+    assert (changed.dtype, changed.shape) == (np.uint8, images.shape)
+    assert (masks.dtype, masks.shape) == (np.bool_, (len(images), *images.shape[2:]))
+    for image, new, mask in zip(images[:, 0], changed[:, 0], masks, strict=True):
+        assert mask.any()
+        assert not squares.fills_a_rectangle(mask)
+        assert (new[mask] != image[mask]).all()
+        for axis in (0, 1):  # small, as far as what changes goes: a scratch or a bump, no texture over the image
+            assert np.ptp(np.flatnonzero(mask.any(axis))) < 16
+        again, _ = squares.made_up_changes(images, np.random.default_rng(seed))
+        assert np.array_equal(again, changed)
+
+
+@given(st.integers(2, 9), st.integers(2, 9), st.data())
+@properties
+def test_a_filled_box_is_a_rectangle_and_no_longer_without_one_pixel_or_with_one_more(H, W, data):
+    rows, columns = (
+        sorted(data.draw(st.lists(st.integers(0, n), min_size=2, max_size=2, unique=True))) for n in (H, W)
+    )
+    mask = np.zeros((H + 1, W + 1), bool)
+    mask[rows[0] : rows[1] + 1, columns[0] : columns[1] + 1] = True
+    assert squares.fills_a_rectangle(mask)
+    size = mask.sum()
+    y, x = data.draw(st.tuples(st.integers(0, H), st.integers(0, W)))
+    mask[y, x] ^= True
+    assert not squares.fills_a_rectangle(mask) or size == 2
+    assert squares.fills_a_rectangle(mask.T) == squares.fills_a_rectangle(mask)
+
+
+@given(arrays(np.int8, st.tuples(st.integers(1, 3), st.integers(1, 11), st.integers(1, 11))), st.data())
+@properties
+def test_window_score_is_the_highest_mean_of_all_windows_and_follows_shift_and_scale(values, data):
+    maps = values.astype(np.float32)
+    window = data.draw(st.integers(1, min(maps.shape[1:])))
+    means = np.lib.stride_tricks.sliding_window_view(maps, (window, window), (1, 2)).mean((3, 4), dtype=float)
+    found = squares.window_score(maps, window)
+    np.testing.assert_allclose(found, means.max((1, 2)), atol=1e-9)
+    np.testing.assert_allclose(squares.window_score(3 * maps + 7, window), 3 * found + 7, atol=1e-9)
+    np.testing.assert_allclose(squares.window_score(maps[:, ::-1].transpose(0, 2, 1), window), found, atol=1e-9)
+
+
+@given(st.integers(2, 6), st.integers(1, 8), st.floats(0.1, 10), st.floats(-5, 5), seeds)
+@properties
+def test_standardised_maps_know_no_unit(n, side, scale, shift, seed):
+    maps, normal = np.random.default_rng(seed).normal(size=(2, n, side, side))
+    expected = squares.standardised(maps, normal)
+    np.testing.assert_allclose(
+        squares.standardised(scale * maps + shift, scale * normal + shift), expected, rtol=1e-6, atol=1e-6
+    )
+    assert np.array_equal(squares.standardised(maps, normal[::-1]).round(9), expected.round(9))
+
+
+@given(st.integers(1, 4), st.integers(1, 6), st.integers(1, 6), st.integers(0, 100), st.integers(101, 255))
+@properties
+def test_painted_over_is_told_by_the_middle_between_ring_and_square(size, y, x, ground, level):
+    image, mask = np.full((1, 12, 12), ground, np.uint8), np.zeros((1, 12, 12), bool)
+    mask[0, y : y + size, x : x + size] = True
+    image[mask] = level
+    ring = binary_dilation(mask[0], np.ones((3, 3))) & ~mask[0]
+    assert ring.sum() == 4 * size + 4
+    middle = (ground + level) / 2 / 255
+    for nudge, painted in ((-0.01, True), (0.01, False)):
+        assert squares.painted_over(np.full((1, 12, 12), middle + nudge), image, mask).tolist() == [painted]
+    far = image.copy()
+    far[0][~(mask[0] | ring)] = 255 - far[0][~(mask[0] | ring)]  # beyond the ring nothing counts
+    assert squares.painted_over(np.full((1, 12, 12), middle - 0.01), far, mask).tolist() == [True]
 
 
 @pytest.mark.parametrize("images", [np.zeros((2, 1, 8, 8), np.uint8), np.ones((2, 3, 8, 8), np.uint8)])

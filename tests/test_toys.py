@@ -148,6 +148,13 @@ def test_gratings_have_their_frequency_intensity_and_rotation(seed: int, size: i
     assert share.min() > 0.99, "one frequency alone, but for rounding"
 
 
+def test_every_intensity_from_75_to_256_is_drawn() -> None:
+    """Of 182 intensities each frequency draws 120: that one is in none of the ten has a chance of 2e-5."""
+    for seed in range(3):
+        _, table = frequencies(seed, 31)
+        assert set(table["intensity"]) == set(range(75, 257))
+
+
 def test_gratings_are_deterministic_by_seed() -> None:
     (images, table), (again, table_again), (_, other) = frequencies(3), frequencies(3), frequencies(4)
     assert images.shape == (1200, 1, 32, 32)

@@ -152,6 +152,62 @@ def test_not_finite_stops_and_names_step_place_and_images(kind: str):
     assert parameters(broken[0]) == before  # those before that step
 
 
+CONDITIONAL = replace(GLOW, options={**GLOW.options, "classes": 2})
+
+
+def labels_for(recipe: Recipe, n: int) -> np.ndarray | None:
+    return np.arange(n) % 2 if recipe is CONDITIONAL else None
+
+
+@pytest.mark.parametrize("kind", ["loss", "gradient"])
+@pytest.mark.parametrize(
+    "recipe", [GLOW, CONDITIONAL, CONVOLUTIONAL, CONNECTED], ids=lambda r: r.model + str(r.options)
+)
+def test_whichever_parameter_is_not_finite_every_model_stops_and_keeps_its_state(recipe: Recipe, kind: str):
+    for name, _ in build(recipe, (1, 8, 8)).named_parameters():
+        if name.endswith(("w_middle", "lower", "upper")):  # empty here, or half of them unused
+            continue
+        broken: list[Model] = []
+        before: dict[str, bytes] = {}
+
+        def break_step_2(
+            step: int,
+            model: Any,
+            name: str = name,
+            broken: list[Model] = broken,
+            before: dict[str, bytes] = before,
+        ) -> None:
+            if step == 1:
+                parameter = dict(model.named_parameters())[name]
+                if kind == "loss":
+                    with torch.no_grad():
+                        parameter.fill_(torch.nan)
+                else:
+                    parameter.register_hook(lambda gradient: gradient * torch.inf)
+                broken.append(model)
+                before.update(parameters(model))
+
+        images = batch_indices(20, 4, 2, recipe.seed).tolist()
+        message = rf"{recipe.model}: not finite at step 2, in .*, images {images} of the set; ".replace("[", r"\[")
+        with pytest.raises(TrainingError, match=message):
+            train(some_images(), recipe, on_step=break_step_2, labels=labels_for(recipe, 20))
+        assert parameters(broken[0]) == before, name
+
+
+@pytest.mark.parametrize(
+    "recipe", [GLOW, CONDITIONAL, CONVOLUTIONAL, CONNECTED], ids=lambda r: r.model + str(r.options)
+)
+@pytest.mark.parametrize("level", [0, 7, 255])
+def test_a_constant_channel_and_all_black_images_train(recipe: Recipe, level: int):
+    images = np.random.default_rng(0).integers(0, 256, (6, 3, 8, 8), dtype=np.uint8)
+    images[:, 1] = level
+    for some in (images, np.full_like(images, level)):
+        model, losses = train(some, recipe, labels=labels_for(recipe, 6))
+        assert np.isfinite(losses).all()
+        assert np.isfinite(score(model, some, labels_for(recipe, 6))).all()
+        assert all(value.isfinite().all() for value in model.state_dict().values())
+
+
 def test_not_finite_names_the_layer_of_an_autoencoder():
     def break_second_layer(_: int, model: Any) -> None:
         with torch.no_grad():
