@@ -138,7 +138,8 @@ def phase(root: Path, stopped: Sequence[psutil.Process]) -> str:
             return name
     logs = (root / "reports" / "small").glob(".*.log")
     cells = [int(cell) for log in logs for cell in re.findall(r"\| *(\d+)/\d+ \[", log.read_text(errors="replace"))]
-    return "drawing" if max(cells, default=0) > 2 else "environment"
+    kernel = any(kind(process) == "kernel" for process in stopped)  # else the logs are of the run before
+    return "drawing" if kernel and max(cells, default=0) > 2 else "environment"
 
 
 def kill(root: Path, run: subprocess.Popen[bytes], victim: str, rng: random.Random) -> dict[str, Any]:

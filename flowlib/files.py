@@ -13,8 +13,11 @@ Rows = list[dict[str, Any]]
 def write_text(path: Path, text: str) -> None:
     """Replace a file's text at once, so that no reader ever finds half of it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_rows(path: Path, types: Mapping[str, str], source: str) -> dict[str, Rows]:
@@ -27,6 +30,13 @@ def read_rows(path: Path, types: Mapping[str, str], source: str) -> dict[str, Ro
     empty = {name: [""] for name, kind in types.items() if kind != "str"}
     table = pd.read_csv(path, keep_default_na=False, na_values=empty, dtype=types)[list(types)]
     return {str(name): rows.to_dict("records") for name, rows in table.groupby(source, sort=False)}
+
+
+def check_inside(names: Iterable[str]) -> None:
+    """ValueError where a path from a file that may be anyone's leads out of its folder."""
+    for name in names:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise ValueError(f"it names {name}, which is not in its folder")
 
 
 def write_rows(path: Path, types: Mapping[str, str], rows: Mapping[str, Rows], sources: Iterable[str]) -> pd.DataFrame:

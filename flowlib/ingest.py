@@ -20,7 +20,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from flowlib.cropping import Box, crop_box
-from flowlib.files import Rows, read_rows, write_rows, write_text
+from flowlib.files import Rows, check_inside, read_rows, write_rows, write_text
 from flowlib.media import VIDEO_SUFFIXES, Frame, MediaError, layout, media_files, read_image, read_mask, video_frames
 
 TYPES = {"file": "str", "source": "str", "frame": "Int64", "seconds": "Float64", "width": "Int64", "height": "Int64"}
@@ -306,7 +306,9 @@ def read_manifest(out: Path) -> dict[str, Rows]:
     """The rows of each source, none when there is no manifest yet."""
     path = out / "manifest.csv"
     try:
-        return read_rows(path, TYPES, "source")
+        found = read_rows(path, TYPES, "source")
+        check_inside(row["file"] for rows in found.values() for row in rows)
+        return found
     except (ValueError, KeyError) as error:
         raise IngestError(f"{path} is damaged ({error}): delete it, all will be read again") from error
 

@@ -36,6 +36,19 @@ ROOT = Path(__file__).resolve().parent.parent
 # One thread a process, set before a kernel imports torch: threads that spin on shared cores cost more than they give.
 THREADS = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1")
 
+# Papermill, which ends with the runner however that ends, its kernel with it: the runner holds the other end of its
+# standard input, and writes nothing there.
+PAPERMILL = """import os, runpy, threading
+import psutil
+def end_with_runner():
+    os.read(0, 1)
+    for child in psutil.Process().children(recursive=True):
+        child.kill()
+    os._exit(1)
+threading.Thread(target=end_with_runner, daemon=True).start()
+runpy.run_module("papermill", run_name="__main__", alter_sys=True)
+"""
+
 
 class StudyError(ValueError):
     """What was asked for cannot be run; the message names the file and argument, and what to write instead."""
@@ -87,18 +100,20 @@ def run(
 
     Raises:
         StudyError: before any kernel starts, for whatever `plan` refuses, ``jobs < 1``, or while another run is writing
-            the same report.
+            the same report; and when the report cannot be written (no space, no leave), with every kernel ended.
     """
     if jobs < 1:
         raise StudyError(f"jobs must be at least 1, not {jobs}")
     planned = plan(profile, notebooks, overrides, root)
     report_dir = root / "reports" / profile
-    report_dir.mkdir(parents=True, exist_ok=True)
     try:
+        report_dir.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(report_dir / ".lock", timeout=0), caught_signals() as signals:
             return execute(planned, report_dir, root, jobs, force, signals)
     except filelock.Timeout:
         raise StudyError(f"another run is writing reports/{profile}: wait for it, or end it") from None
+    except OSError as error:
+        raise StudyError(f"reports/{profile} cannot be written ({error}): free space or make it writable") from error
 
 
 def plan(
@@ -242,12 +257,15 @@ def execute(
     if not waiting:
         return statuses
     began = time.monotonic()
-    facts = {"profile": report_dir.name, **provenance(root), "started": now()}
+    facts = {"profile": report_dir.name, **provenance(root), "started": now(), "wall_seconds": 0.0}
     running: list[Attempt] = []
     bar = tqdm(total=len(waiting), desc=report_dir.name, unit="notebook", disable=None)
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
+                if entries.get(waiting[0].name, {}).get("key"):  # from now on its files may be of two runs
+                    entries[waiting[0].name]["key"] = ""
+                    write_manifest(report_dir, facts, entries)
                 running.append(start(waiting.pop(0), report_dir, root))
             time.sleep(0.1)
             if signals:
@@ -258,8 +276,7 @@ def execute(
                 entries[name] = finish(attempt, report_dir) | origin
                 statuses[name] = entries[name]["status"]
                 facts["wall_seconds"] = round(time.monotonic() - began, 1)
-                manifest = facts | {"notebooks": dict(sorted(entries.items()))}
-                write_text(report_dir / "manifest.json", json.dumps(manifest, indent=2) + "\n")
+                write_manifest(report_dir, facts, entries)
                 running.remove(attempt)
                 bar.update()
             if not bar.disable:
@@ -273,13 +290,18 @@ def execute(
     return {name: statuses[name] for name in keys}
 
 
+def write_manifest(report_dir: Path, facts: Mapping[str, Any], entries: Mapping[str, Any]) -> None:
+    manifest = {**facts, "notebooks": dict(sorted(entries.items()))}
+    write_text(report_dir / "manifest.json", json.dumps(manifest, indent=2) + "\n")
+
+
 def start(notebook: Notebook, report_dir: Path, root: Path) -> Attempt:
     """Start papermill on a notebook, in a session of its own so that Ctrl-C reaches the runner alone."""
     tell(f"{notebook.name}: started")
     partial, log = scratch(notebook.name, report_dir)
     partial.unlink(missing_ok=True)
     source, target = (str(path.relative_to(root)) for path in (notebook.path, partial))
-    command = [sys.executable, "-m", "papermill", source, target, "--kernel", "python3", "--language", "python"]
+    command = [sys.executable, "-c", PAPERMILL, source, target, "--kernel", "python3", "--language", "python"]
     command += ["--parameters_yaml", yaml.safe_dump(notebook.given)]
     before = written(notebook.name, report_dir)
     with log.open("wb") as out:
@@ -287,7 +309,7 @@ def start(notebook: Notebook, report_dir: Path, root: Path) -> Attempt:
             command,
             cwd=root,
             env=os.environ | THREADS,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=out,
             stderr=out,
             start_new_session=True,
@@ -301,6 +323,8 @@ def finish(attempt: Attempt, report_dir: Path) -> dict[str, Any]:
     The exit code decides: a kernel that was killed leaves cells that all look completed.
     """
     name, exit_code = attempt.notebook.name, attempt.process.returncode
+    assert attempt.process.stdin is not None
+    attempt.process.stdin.close()
     seconds = time.monotonic() - attempt.began
     partial, log = scratch(name, report_dir)
     failed = report_dir / f"{name}.failed.ipynb"
@@ -400,3 +424,5 @@ def kill_tree(process: subprocess.Popen[bytes]) -> None:
             with contextlib.suppress(psutil.NoSuchProcess):
                 member.kill()
     process.wait()
+    if process.stdin:
+        process.stdin.close()

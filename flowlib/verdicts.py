@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from flowlib.files import Rows, read_rows, write_rows
+from flowlib.files import Rows, check_inside, read_rows, write_rows
 
 TYPES = {"file": "str", "score": "Float64", "threshold": "Float64", "anomalous": "boolean"}
 TYPES |= dict.fromkeys(("x0", "y0", "x1", "y1", "frame"), "Int64") | {"seconds": "Float64"}
@@ -23,7 +23,9 @@ def read_table(out: Path) -> dict[str, Rows]:
     """The rows of each file, none where there is no scores.csv yet."""
     path = out / "scores.csv"
     try:
-        return read_rows(path, TYPES, "file")
+        found = read_rows(path, TYPES, "file")
+        check_inside(row["overlay"] for rows in found.values() for row in rows)
+        return found
     except (ValueError, KeyError) as error:
         raise VerdictsError(f"{path} is damaged or not ours ({error}): move it away, or name another folder") from error
 

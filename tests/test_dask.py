@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import copy_of_project
 
 from flowlib import __main__, parallel, study
-from flowlib.download import ensure
 from flowlib.parallel import ClusterError, JobError
 
 NOTEBOOK = "01_contamination"
@@ -100,17 +100,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield found
 
 
-def copy(root: Path) -> Path:
-    """A copy of the project's layout, with the verified data linked in and no artifacts."""
-    for folder in ("flowlib", "notebooks"):
-        shutil.copytree(study.ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    (root / "data").mkdir()
-    shutil.copy(study.ROOT / "data" / "manifest.json", root / "data")
-    for name in ("mnist", "fashion-mnist"):
-        (root / "data" / name).symlink_to(ensure(name).resolve())
-    return root
-
-
 def run_study(root: Path, *options: str):
     arguments = ("-m", "flowlib", "run", NOTEBOOK, "--profile", "smoke", "-p", "workers=2", *options)
     return started(root / "run.log", *arguments, cwd=root, FLOWLIB_DATA=root / "data")
@@ -123,7 +112,7 @@ def results(root: Path) -> dict[str, bytes]:
 
 
 def test_same_tables_from_processes_and_from_a_cluster_that_loses_a_worker(tmp_path: Path, cluster: Cluster):
-    here, there = (copy(tmp_path / name) for name in ("here", "there"))
+    here, there = (copy_of_project(tmp_path / name) for name in ("here", "there"))
     victim, other = cluster.workers["first"], cluster.workers["second"]
     with run_study(here) as local, run_study(there, "--dask", cluster.address) as run:
         while True:  # frozen first, so that it is in the middle of a job for sure

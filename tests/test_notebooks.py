@@ -1,15 +1,14 @@
 """The real notebooks, run by papermill at the smoke profile on the real data, in a copy of the project's layout."""
 
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from conftest import copy_of_project
 
 from flowlib import claims, study
-from flowlib.download import ensure
 from flowlib.report import read_manifest
 
 NOTEBOOKS = sorted((study.ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
@@ -17,18 +16,6 @@ NAMES = [path.stem for path in NOTEBOOKS]
 CONDITIONAL = {"2.3"}  # speaks of the cases that fail, and is recorded where there are any
 MEASURED = {"05_strides.csv": ["seconds"]}  # columns that a clock fills, by table
 TIMED = {"05_borescope.5.5.json"}  # claims of seconds
-SIMULATED = ("05_borescope", "07_explorer")  # notebooks that look at simulated videos
-
-
-def copy_of_project(root: Path) -> Path:
-    """The project's layout: verified data linked in, no artifacts."""
-    for folder in ("flowlib", "notebooks"):
-        shutil.copytree(study.ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    (root / "data").mkdir()
-    shutil.copy(study.ROOT / "data" / "manifest.json", root / "data")
-    for name in ("mnist", "fashion-mnist"):
-        (root / "data" / name).symlink_to(ensure(name).resolve())
-    return root
 
 
 @pytest.fixture(scope="module")
@@ -99,10 +86,6 @@ def test_the_same_seeds_give_the_same_tables_to_the_bit(name: str, smoke: tuple[
     differ = [
         path.name for path in [*files, *claimed] if without_seconds(first / path) != without_seconds(again / path)
     ]
-    if differ and name in SIMULATED:
-        pytest.xfail(
-            "libx264's mbtree writes the simulated videos a little differently each time (flowlib/simulator.py)"
-        )
     assert differ == []
 
 

@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import importlib.util
+import json
 import resource
 import time
 from collections.abc import Callable, Iterator
@@ -12,10 +13,12 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
-from flowlib import artifacts, detector, explorer, inspection, maps, study
+from flowlib import artifacts, detector, explorer, ingest, inspection, maps, study, verdicts
 from flowlib.artifacts import Artifact
 from flowlib.detector import CROP, FLOW, LARGEST_SHARES, PATCH, Detector, DetectorError, Settings
 from flowlib.glow import Glow
@@ -54,7 +57,7 @@ def test_killed_runs_end_with_the_numbers_of_an_undisturbed_one(kill_study: Modu
     root, expected, seconds = small
     assert sum(name.endswith(".csv") for name in expected) == 1
     assert sum(name.startswith("data/artifacts/model") for name in expected) == 6
-    rows = kill_study.survive(root, expected, seconds, ["all", "worker", "kernel"], seed=1)
+    rows = kill_study.survive(root, expected, seconds, ["runner", "worker", "all"], seed=1)
     assert rows
     assert all(row["same"] for row in rows), rows
     assert not any(row["orphans"] for row in rows), rows
@@ -72,6 +75,7 @@ def test_no_room_for_artifacts_is_one_clear_error_and_what_was_made_stays(kill_s
     before = profile.read_text()
     (root / "output.txt").unlink()
     notebook = (root / "reports/small/01_flows.ipynb").read_bytes()
+    left_by_kills = set(root.glob("data/artifacts/*/.*.partial"))
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     profile.write_text(f"{before}seeds: [7]\n")
     resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, hard))
@@ -86,10 +90,72 @@ def test_no_room_for_artifacts_is_one_clear_error_and_what_was_made_stays(kill_s
     assert "free space or make it writable, or set FLOWLIB_DATA" in told
     assert kill_study.made(root) == expected
     assert (root / "reports/small/01_flows.ipynb").read_bytes() == notebook
-    assert not list(root.glob("data/artifacts/*/.*.partial"))
+    assert set(root.glob("data/artifacts/*/.*.partial")) <= left_by_kills
 
 
 LIMIT = 40_000  # bytes: a model's file has more, what else a run writes less
+
+
+def test_no_room_for_a_report_is_one_line(kill_study: ModuleType, small):
+    """A file where the report's folder belongs: the nearest to a read-only folder that root, too, is refused."""
+    root, _, _ = small
+    (root / "reports").rename(root / "kept")
+    (root / "reports").write_text("in the way")
+    (root / "output.txt").unlink()
+    try:
+        assert kill_study.start(root).wait(timeout=60) == 2
+    finally:
+        (root / "reports").unlink()
+        (root / "kept").rename(root / "reports")
+    (told,) = [line for line in (root / "output.txt").read_text().splitlines() if "verified" not in line]
+    assert told.startswith("flowlib: reports/small cannot be written (")
+
+
+def test_a_run_that_was_cut_short_is_not_up_to_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Forced, and killed when some of its tables were new: its files are of two runs, and are all made anew."""
+    (tmp_path / "notebooks" / "profiles").mkdir(parents=True)
+    (tmp_path / "notebooks" / "profiles" / "x.yaml").touch()
+    cell = {
+        "cell_type": "code",
+        "source": "",
+        "metadata": {"tags": ["parameters"]},
+        "outputs": [],
+        "execution_count": None,
+    }
+    (tmp_path / "notebooks" / "01_a.ipynb").write_text(
+        json.dumps({"cells": [cell], "nbformat": 4, "nbformat_minor": 4, "metadata": {}})
+    )
+    assert study.run("x", root=tmp_path) == {"01_a": "ok"}
+    assert study.run("x", root=tmp_path) == {"01_a": "up to date"}
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(study, "start", killed)
+        with pytest.raises(KeyboardInterrupt):
+            study.run("x", force=True, root=tmp_path)
+    assert study.run("x", root=tmp_path) == {"01_a": "ok"}
+
+
+@pytest.mark.parametrize("name", ["../precious.png", "/{}/precious.png", "a/../../precious.png"])
+def test_manifests_that_lead_out_of_their_folder_delete_nothing(name: str, tmp_path: Path):
+    precious, out, source = tmp_path / "precious.png", tmp_path / "out", tmp_path / "in"
+    precious.write_bytes(b"1234")
+    out.mkdir()
+    source.mkdir()
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(source / "a.png")
+    row = {"file": name.format(tmp_path), "source": "gone.png", "status": "ok", "fingerprint": "0@0"}
+    pd.DataFrame([row], columns=list(ingest.TYPES)).to_csv(out / "manifest.csv", index=False)
+    with pytest.raises(
+        ingest.IngestError, match=r"manifest\.csv is damaged \(it names .*precious\.png, which is not in its"
+    ):
+        ingest.ingest(source, out)
+    row = {"file": "gone.png", "overlay": name.format(tmp_path), "status": "ok"}
+    pd.DataFrame([row], columns=list(verdicts.TYPES)).to_csv(out / "scores.csv", index=False)
+    with pytest.raises(verdicts.VerdictsError, match=r"scores\.csv is damaged or not ours \(it names"):
+        verdicts.read_table(out)
+    assert precious.exists()
 
 
 # --- a detector that someone sends you -----------------------------------------------------------------------------
@@ -105,7 +171,7 @@ def sent(tmp_path_factory: pytest.TempPathFactory) -> Detector:
     ratio.eval()
     flow.eval()
     rows = [(name, way, 0.5, 0.5, 0.5) for name in maps.NAMES for way in LARGEST_SHARES]
-    choice = detector.pd.DataFrame(rows, columns=list(detector.CHOICE_COLUMNS))
+    choice = pd.DataFrame(rows, columns=list(detector.CHOICE_COLUMNS))
     facts = {"images": [2, 1, 1], "sources": [2, 1, 1], "shared": False}
     return Detector(
         Settings(), 1, flow, ratio, maps.fit(flow, ratio, images), choice, np.zeros((len(rows), 3)),
