@@ -370,25 +370,32 @@ LEARNED = """## What made the difference
   which is not; with one hidden layer it keeps nothing. That is where the memory goes in the peers.
 - The gradient of the first convolution is computed transposed: its narrow side as rows is 1.5 times faster.
 - Actnorm, the 1x1 convolution and their log-determinant are composed once a pass for all steps of a level together.
-- What is left to gain, not yet taken apart by measurement: with three channels the columns of nine taps are three times as
-  many, and the peers' convolutions, which need none, score as fast; with two threads small operations still run on one.
+- What is left to gain, not yet taken apart by measurement: with three channels the columns of nine taps are three times
+  as many, and the peers' convolutions, which need none, score as fast; with two threads small operations run on one.
 """
 
 
 def draw_ratios(summary: pd.DataFrame, path: Path) -> None:
-    figure, axes = plt.subplots(1, 3, figsize=(11, 3.8), sharey=True, constrained_layout=True)
+    """A row a configuration, a panel an operation."""
+    wide = summary["ratio"].unstack("what").sort_index(level=["channels", "width", "layers", "threads"])
+    names = [
+        f"{channels} channel{'s' * (channels > 1)}, width {width}, {layers} hidden, {threads} thread"
+        + "s" * (threads > 1)
+        for channels, width, layers, _, threads in wide.index
+    ]
+    figure, axes = plt.subplots(
+        1, 3, figsize=(11, 1.3 + 0.33 * len(wide)), sharex=True, sharey=True, constrained_layout=True
+    )
     for axis, what in zip(axes, TIMED, strict=True):
-        rows = summary.xs(what, level="what").reset_index()
-        for (layers, threads), some in rows.groupby(["layers", "threads"]):
-            style = {"marker": "o" if layers == 2 else "s", "linestyle": "-" if threads == 1 else "--"}
-            for channels, line in some.groupby("channels"):
-                label = f"{layers} hidden, {threads} thread{'s' * (threads > 1)}, {channels} ch"
-                axis.plot(line["width"].astype(str), line["ratio"], label=label, color=f"C{channels}", **style)
-        axis.axhline(1, color="grey", linewidth=1)
-        axis.set(title=what, xlabel="width of the coupling network")
-    axes[0].set_ylabel("times faster than\nthe fastest peer")
-    axes[0].set_ylim(bottom=0)
-    axes[2].legend(fontsize=7, loc="lower right")
+        axis.hlines(range(len(wide)), 1, wide[what], color="C0", linewidth=2)
+        axis.plot(wide[what], range(len(wide)), "o", color="C0", markersize=8)
+        axis.axvline(1, color="grey", linewidth=1)
+        axis.set_title(what, loc="left")
+        axis.set_yticks(range(len(wide)), names)
+        axis.grid(axis="x", alpha=0.3)
+    axes[0].invert_yaxis()
+    axes[0].set_xlim(left=0)
+    figure.supxlabel("times as fast as the fastest peer")
     figure.savefig(path, dpi=150)
     plt.close(figure)
 
