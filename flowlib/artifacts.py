@@ -93,7 +93,9 @@ def code_hash(*modules: str) -> str:
 
 
 def source_hash(files: Iterable[str]) -> str:
-    return hashlib.sha256(b"\0".join(Path(file).read_bytes() for file in files)).hexdigest()
+    """SHA-256 of files, and of the C++ file of the same name where a module has one."""
+    paths = [path for file in files for path in (Path(file), Path(file).with_suffix(".cpp")) if path.exists()]
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in paths)).hexdigest()
 
 
 def modules_of(parts: dict[str, Any]) -> dict[str, dict[str, list[str]]]:

@@ -16,6 +16,7 @@ from flowlib.artifacts import Arrays, Artifact
 from flowlib.autoencoders import ConvAutoencoder
 from flowlib.baselines import KNearestNeighbours, PCAReconstruction
 from flowlib.detector import PATCH, Detector
+from flowlib.glow import CODE as GLOW_CODE
 from flowlib.glow import Glow
 from flowlib.ingest import ingest
 from flowlib.media import layout, read_image, read_mask
@@ -166,9 +167,7 @@ def kept(
         "training": [artifacts.array_hash(array) for array in training],
         "settings": repr(settings),
         "shots": artifacts.array_hash(np.concatenate([one.image.ravel() for one in shots])),
-        "code": artifacts.code_hash(
-            "flowlib.borescope", "flowlib.patches", "flowlib.glow", "flowlib.coupling", "flowlib.training"
-        ),
+        "code": artifacts.code_hash("flowlib.borescope", "flowlib.patches", *GLOW_CODE, "flowlib.training"),
     }
     arrays: Arrays = artifacts.cached("maps", parts, make).arrays
     return [arrays[f"{i:05d}"] for i in range(len(shots))]

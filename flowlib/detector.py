@@ -23,6 +23,7 @@ from scipy.ndimage import label
 
 from flowlib import artifacts, made_up, maps, parallel
 from flowlib.artifacts import Arrays, Artifact
+from flowlib.glow import CODE as GLOW_CODE
 from flowlib.glow import Glow
 from flowlib.metrics import auroc, conformal_threshold
 from flowlib.patches import random_patches
@@ -40,14 +41,7 @@ DEFECTS = 3  # made-up defects on each of them
 KNOWN = 40  # training images, at most, that the maps are fitted on
 CHOICE_COLUMNS = ("map", "way", "pixels", "images", "found")
 LARGEST_SHARES = {"maximum": 0.0, "top 0.1 %": 0.001, "top 1 %": 0.01, "mean": 1.0}  # of a map's pixels: image scores
-CODE = (
-    "flowlib.glow",
-    "flowlib.coupling",
-    "flowlib.training",
-    "flowlib.ratio",
-    "flowlib.made_up",
-    "flowlib.patches",
-)
+CODE = (*GLOW_CODE, "flowlib.training", "flowlib.ratio", "flowlib.made_up", "flowlib.patches")
 
 
 class DetectorError(ValueError):

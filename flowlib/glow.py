@@ -12,8 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from flowlib.coupling import FlowStep, Neighbourhoods, inverse_step
+from flowlib.coupling import FlowStep, inverse_step
+from flowlib.coupling_network import Neighbourhoods
 
+CODE = ("flowlib.glow", "flowlib.coupling", "flowlib.coupling_network")  # what a likelihood hangs on
 LOG_TWO_PI = math.log(2 * math.pi)
 # of a coupling network's last layer: all couplings move at once, and an optimiser's first steps compound
 OUTPUT_GAIN = 0.2

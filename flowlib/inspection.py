@@ -24,6 +24,7 @@ from tqdm.auto import tqdm
 from flowlib import artifacts, overlays, parallel
 from flowlib.detector import Detector, DetectorError, load, resized, worst_region
 from flowlib.files import write_text
+from flowlib.glow import CODE as GLOW_CODE
 from flowlib.ingest import is_video
 from flowlib.media import MediaError, layout, media_files
 from flowlib.normals import RATE, frames_of, named, unmarked
@@ -31,9 +32,8 @@ from flowlib.verdicts import Rows, picture_paths, read_table, remove, replacing,
 
 PROCESSES_FROM = 12  # pictures: fewer are scored before other processes would have started
 SETTINGS = ("map", "way", "false_alarm_rate")
-CODE = tuple(
-    f"flowlib.{name}"
-    for name in ("detector", "maps", "patches", "ratio", "glow", "coupling", "media", "normals", "cropping", "overlays")
+CODE = GLOW_CODE + tuple(
+    f"flowlib.{name}" for name in ("detector", "maps", "patches", "ratio", "media", "normals", "cropping", "overlays")
 )
 
 

@@ -36,7 +36,7 @@ CONNECT_SECONDS = 8
 
 def loaded() -> str:
     """What numbers hang on: versions, and the first digits of the SHA-256 of flowlib's source files."""
-    files = sorted(Path(__file__).parent.glob("*.py"))
+    files = sorted(Path(__file__).parent.glob("*.[pc][yp]*"))  # .py and .cpp
     source = hashlib.sha256(b"\0".join(file.name.encode() + file.read_bytes() for file in files)).hexdigest()
     packages = ", ".join(f"{name} {version(name)}" for name in ("numpy", "torch"))
     return f"Python {platform.python_version()}, {packages}, flowlib {source[:8]}"
@@ -196,11 +196,17 @@ def _end_with_parent() -> None:
 
 
 def _join(dask_worker: Any) -> tuple[str, int]:
-    """In each worker of a cluster: one thread for torch; what it has loaded, and how many jobs it runs at once."""
+    """In each worker of a cluster: one thread for torch; what it computes with, and how many jobs it runs at once."""
     import torch
 
     torch.set_num_threads(1)
-    return LOADED, dask_worker.state.nthreads
+    return _computes_with(), dask_worker.state.nthreads
+
+
+def _computes_with() -> str:
+    from flowlib import compiled
+
+    return f"{LOADED} {'compiled' if compiled.library('coupling_network') else 'without a compiler'}"
 
 
 def _joined(client: Any) -> dict[str, Any]:
@@ -222,8 +228,8 @@ def _check(found: dict[str, Any], address: str) -> None:
                 continue
             case Exception():
                 raise ClusterError(f"worker {worker} cannot take part ({_line(answer)}): give it this environment")
-            case (code, _) if code != LOADED:
+            case (code, _) if code != (here := _computes_with()):
                 mend = "give it this checkout and environment, and restart it"
-                raise ClusterError(f"worker {worker} has {code}, this process {LOADED}: {mend}")
+                raise ClusterError(f"worker {worker} has {code}, this process {here}: {mend}")
             case (_, threads) if threads != 1:
                 raise ClusterError(f"worker {worker} runs {threads} jobs at once: start it with --nthreads 1")

@@ -381,7 +381,7 @@ def notebook_key(notebook: Notebook, root: Path) -> str:
     """SHA-256 of all that determines a notebook's results: its cells and parameters, flowlib's code, the versions."""
     parameters = notebook.declared | notebook.given
     digest = hashlib.sha256(json.dumps([read_cells(notebook.path), parameters], sort_keys=True).encode())
-    for path in [*sorted((root / "flowlib").glob("*.py")), root / "requirements.lock"]:
+    for path in [*sorted((root / "flowlib").glob("*.[pc][yp]*")), root / "requirements.lock"]:
         if path.exists():
             digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()

@@ -20,16 +20,12 @@ from tqdm.auto import tqdm
 from flowlib import artifacts
 from flowlib.artifacts import Artifact, ArtifactError
 from flowlib.autoencoders import Autoencoder, ConvAutoencoder, FullyConnectedAutoencoder
+from flowlib.glow import CODE as GLOW_CODE
 from flowlib.glow import Glow
 
 MODELS: dict[str, type[Any]] = {cls.__name__: cls for cls in (Glow, ConvAutoencoder, FullyConnectedAutoencoder)}
 Model = Glow | Autoencoder
-CODE = (
-    "flowlib.glow",
-    "flowlib.coupling",
-    "flowlib.autoencoders",
-    "flowlib.training",
-)  # what a trained model depends on
+CODE = (*GLOW_CODE, "flowlib.autoencoders", "flowlib.training")  # what a trained model depends on
 
 WARM_UP = 0.1  # share of the steps in which the learning rate rises from zero; a cosine takes it back
 GRADIENT_NORM = (

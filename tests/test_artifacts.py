@@ -84,13 +84,14 @@ def test_code_hash_is_that_of_the_source(tmp_path: Path, monkeypatch: pytest.Mon
     module = tmp_path / "some_module.py"
     hashes = []
     monkeypatch.syspath_prepend(tmp_path)
-    for source in ("x = 1\n", "x = 2\n"):
+    for source, native in (("x = 1\n", "int x;"), ("x = 2\n", "int x;"), ("x = 2\n", "int y;")):
         module.write_text(source)
+        module.with_suffix(".cpp").write_text(native)
         __import__("some_module")
         code_hash.cache_clear()
         hashes.append(code_hash("some_module"))
     monkeypatch.delitem(sys.modules, "some_module")
-    assert hashes[0] != hashes[1]
+    assert len(set(hashes)) == 3
 
 
 def test_truncations_and_flipped_bits_are_refused(tmp_path: Path):

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from conftest import copy_of_project
 
-from flowlib import __main__, parallel, study
+from flowlib import __main__, compiled, parallel, study
 from flowlib.parallel import ClusterError, JobError
 
 NOTEBOOK = "01_contamination"
@@ -172,13 +172,23 @@ def test_a_worker_of_several_threads_is_refused(cluster: Cluster):
         pass
 
 
+@pytest.mark.skipif(compiled.library("coupling_network") is None, reason="no C++ compiler")
+def test_a_worker_without_a_compiler_is_refused(cluster: Cluster, tmp_path: Path):
+    with (
+        worker(cluster, "plain", cwd=study.ROOT, CXX="/no/compiler", XDG_CACHE_HOME=tmp_path),
+        pytest.raises(ClusterError, match=r"without a compiler, this process .* compiled: give"),
+        parallel.cluster(cluster.address),
+    ):
+        pass
+
+
 def test_a_worker_of_other_code_is_refused(cluster: Cluster, tmp_path: Path):
     shutil.copytree(study.ROOT / "flowlib", tmp_path / "flowlib", ignore=shutil.ignore_patterns("__pycache__"))
     with (tmp_path / "flowlib" / "glow.py").open("a") as file:
         file.write("# changed\n")
     with (
         worker(cluster, "changed", cwd=tmp_path, PYTHONPATH=tmp_path),
-        pytest.raises(ClusterError, match=r"flowlib \w{8}, this process .* flowlib \w{8}: give it this checkout"),
+        pytest.raises(ClusterError, match=r"flowlib \w{8} \w+, this process .* flowlib \w{8} \w+: give"),
         parallel.cluster(cluster.address),
     ):
         pass

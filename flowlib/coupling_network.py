@@ -1,0 +1,185 @@
+"""The coupling network of a step of flow, and its gradient: the most part of a Glow's cost.
+
+Its layers are a 3x3 convolution and ReLU, any number of 1x1 convolutions and ReLU, and a 3x3 convolution. Tensors are
+channels first, images second, ``(C, N, H, W)``. Float32 on a CPU is for ``coupling_network.cpp``, where a compiler is
+found (`flowlib.compiled`); all else is done here in torch, each layer one matrix product over the positions of a few
+images, so that hidden layers stay in the cache of a core. Neither keeps a hidden layer for the backward pass, which
+saves nearly all of the memory: they are computed again.
+"""
+
+import ctypes
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from flowlib import compiled
+
+# On a CPU, torch computes so many numbers of a hidden layer at a time, or one image: what fits the cache of a core.
+PIECE = 2**19
+
+
+def network(b: Tensor, w_in: Tensor, w_out: Tensor, b_out: Tensor, *middle: Tensor) -> Tensor:
+    """What the network makes of `b` ``(Cb, N, H, W)``: ``(outputs, N, H, W)``.
+
+    `w_in` is ``(hidden, 9*Cb + 1)`` and each of `middle` ``(hidden, hidden + 1)``, their bias the last column; `w_out`
+    is ``(9*outputs, hidden)``, `b_out` ``(outputs,)``. Columns of `w_in` and rows of `w_out` are ordered as in
+    `neighbourhoods` and `scatter`: (dy, dx, channel).
+    """
+    out = b.new_empty(len(b_out), *b.shape[1:])
+    if library := compiled_for(b, w_in, w_out, b_out, *middle):
+        call(library.network, b, (w_in, *middle, w_out), b_out, out)
+        return out
+    for some in pieces(b, len(w_in)):
+        hidden = hidden_activations(neighbourhoods(b[:, some], ones=1), (w_in, *middle))[-1]
+        torch.add(scatter(w_out @ hidden, out[:, some].shape), b_out.view(-1, 1, 1, 1), out=out[:, some])
+    return out
+
+
+def network_gradient(
+    b: Tensor, grad_out: Tensor, w_in: Tensor, w_out: Tensor, b_out: Tensor, *middle: Tensor
+) -> tuple[Tensor, ...]:
+    """The gradients of `b`, `w_in`, `w_out`, `b_out` and each of `middle`, given that of what `network` returns."""
+    grad_b, grad_b_out = b.new_empty(b.shape), grad_out.sum((1, 2, 3))
+    if library := compiled_for(b, grad_out, w_in, w_out, b_out, *middle):
+        layers = (w_in, *middle, w_out)
+        grad_in, *grad_middle, grad_out_ = gradients = [w.new_empty(w.shape) for w in layers]
+        call(library.network_gradient, b, layers, b_out, grad_out.contiguous(), grad_b, gradients)
+        return grad_b, grad_in, grad_out_, grad_b_out, *grad_middle
+
+    # transposed where that is the faster product
+    grad_w_in, grad_w_out = torch.zeros_like(w_in).t().contiguous(), torch.zeros_like(w_out)
+    grad_middle = [torch.zeros_like(w) for w in middle]
+    for some in pieces(b, len(w_in)):
+        columns = neighbourhoods(b[:, some], ones=1)
+        *below, last = hidden_activations(columns, (w_in, *middle))
+        grad_columns = neighbourhoods(grad_out[:, some])  # the adjoint of `scatter`
+        grad_w_out.addmm_(grad_columns, last.t())
+        grad_hidden = through_relu(w_out.t() @ grad_columns, last)
+        for w, grad_w, activation in zip(reversed(middle), reversed(grad_middle), reversed(below), strict=True):
+            grad_w[:, :-1].addmm_(grad_hidden, activation.t())
+            grad_w[:, -1] += grad_hidden.sum(1)
+            grad_hidden = through_relu(w[:, :-1].t() @ grad_hidden, activation)
+        grad_w_in.addmm_(columns, grad_hidden.t())
+        grad_b[:, some] = scatter(w_in[:, :-1].t() @ grad_hidden, b[:, some].shape)
+    return grad_b, grad_w_in.t(), grad_w_out, grad_b_out, *grad_middle
+
+
+class CouplingNetwork(torch.autograd.Function):
+    """`network` with `network_gradient`."""
+
+    @staticmethod
+    def forward(ctx: Any, b: Tensor, *weights: Tensor) -> Tensor:
+        ctx.save_for_backward(b, *weights)
+        return network(b, *weights)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor, ...]:
+        b, *weights = ctx.saved_tensors
+        return network_gradient(b, grad_out, *weights)
+
+
+# --- in torch --------------------------------------------------------------------------------------------------------
+
+
+def pieces(x: Tensor, hidden: int) -> Iterator[slice]:
+    """Images of ``(C, N, H, W)``: on a CPU so many at a time that `hidden` channels are at most `PIECE` numbers."""
+    N, H, W = x.shape[1:]
+    images = N if x.is_cuda else max(1, PIECE // (hidden * H * W))
+    return (slice(first, first + images) for first in range(0, N, images))
+
+
+def neighbourhoods(x: Tensor, ones: int = 0) -> Tensor:
+    """The 3x3 neighbourhood of every position, zero outside the image: ``(C, N, H, W) -> (9C + ones, N*H*W)``.
+
+    As many rows of `ones` as asked for come last: what a bias is multiplied with.
+    """
+    C, N, H, W = x.shape
+    padded = F.pad(x, (1, 1, 1, 1))
+    c, n, h, w = padded.stride()
+    columns = x.new_empty(9 * C + ones, N * H * W)
+    columns[: 9 * C].view(3, 3, C, N, H, W).copy_(padded.as_strided((3, 3, C, N, H, W), (h, w, c, n, h, w)))
+    columns[9 * C :] = 1
+    return columns
+
+
+def scatter(columns: Tensor, shape: Sequence[int]) -> Tensor:
+    """The adjoint of `neighbourhoods`: sum ``(9C, N*H*W)`` back onto ``(C, N, H, W)``. Overwrites its input."""
+    c = columns.view(3, 3, *shape)
+    row = c[:, 1]
+    row[..., :-1] += c[:, 0, ..., 1:]
+    row[..., 1:] += c[:, 2, ..., :-1]
+    x = row[1]
+    x[:, :, :-1] += row[0, :, :, 1:]
+    x[:, :, 1:] += row[2, :, :, :-1]
+    return x
+
+
+class Neighbourhoods(torch.autograd.Function):
+    """`neighbourhoods` with `scatter` as its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.shape = x.shape
+        return neighbourhoods(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return scatter(gradient.clone(), ctx.shape)
+
+
+def hidden_activations(columns: Tensor, layers: Sequence[Tensor]) -> list[Tensor]:
+    """Activations of the hidden layers, ``(hidden, P)`` each, given ``(9*Cb + 1, P)`` of `neighbourhoods`."""
+    activations = [(layers[0] @ columns).relu_()]
+    for w in layers[1:]:
+        activations.append(torch.addmm(w[:, -1:], w[:, :-1], activations[-1]).relu_())
+    return activations
+
+
+def through_relu(gradient: Tensor, activation: Tensor) -> Tensor:
+    """The gradient before a ReLU, given its output. Overwrites `gradient`."""
+    return torch.ops.aten.threshold_backward.grad_input(gradient, activation, 0, grad_input=gradient)
+
+
+# --- compiled --------------------------------------------------------------------------------------------------------
+
+
+class Network(ctypes.Structure):
+    """``struct Network`` of coupling_network.cpp."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("N", "H", "W", "Cb", "outputs", "hidden", "layers")),
+        ("weights", ctypes.c_void_p),
+        ("bias", ctypes.c_void_p),
+    )
+
+
+def compiled_for(*tensors: Tensor) -> ctypes.CDLL | None:
+    fit = all(t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors)
+    return compiled.library("coupling_network") if fit else None
+
+
+def call(function: Any, b: Tensor, layers: Sequence[Tensor], bias: Tensor, *arrays: Tensor | list[Tensor]) -> None:
+    """Call `function` of the library with the network of `layers` for `b`, and with `arrays`, which are contiguous.
+
+    Raises ValueError where `layers` are none of a network for `b`: the library would read past their end.
+    """
+    b, bias, *layers = (t.contiguous() for t in (b, bias, *layers))
+    Cb, hidden, outputs = len(b), len(layers[0]), len(bias)
+    shapes = [(hidden, 9 * Cb + 1), *[(hidden, hidden + 1)] * (len(layers) - 2), (9 * outputs, hidden)]
+    if shapes != [tuple(w.shape) for w in layers]:
+        raise ValueError(f"coupling network: its matrices are {[tuple(w.shape) for w in layers]}, expected {shapes}")
+    weights = pointers(layers)
+    sizes = (*b.shape[1:], Cb, outputs, hidden, len(layers))
+    net = Network(*sizes, ctypes.cast(weights, ctypes.c_void_p), bias.data_ptr())
+    places = [pointers(a) if isinstance(a, list) else ctypes.c_void_p(a.data_ptr()) for a in (b, *arrays)]
+    function(ctypes.byref(net), *places, ctypes.c_int64(torch.get_num_threads()))
+
+
+def pointers(tensors: Sequence[Tensor]) -> Any:
+    return (ctypes.c_void_p * len(tensors))(*(t.data_ptr() for t in tensors))
