@@ -1,14 +1,14 @@
-"""Do the tests notice a mistake? Thirty faults, one at a time, each in a copy of the project that its tests run on.
+"""Do the tests notice a mistake? 33 faults, one at a time, each in a copy of the project that its tests run on.
 
     python benchmarks/mutations.py [--only glow metrics]
 
 Each fault is one that a person might make: a wrong sign, an index too few, a bound forgotten, a leak between training
 and test. The list was fixed before any of them was run. First the tests run on an unchanged copy and must pass; then
 for each fault those of its module, up to the first failure. Writes mutations.csv beside this file and ends with status
-1 when fewer than 27 faults are caught.
+1 when fewer than 30 faults are caught.
 
-The first run caught 26. What survived (in cropping, defects, detector and toys) stayed in the list, and the tests of
-those modules were sharpened.
+The first run, of thirty faults, caught 26. What survived (in cropping, defects, detector and toys) stayed in the list,
+and the tests of those modules were sharpened. Three faults were added with the modules that came later.
 """
 
 import argparse
@@ -25,18 +25,22 @@ from typing import NamedTuple
 import pandas as pd
 
 ROOT = Path(__file__).resolve().parents[1]
-ENOUGH = 27
+ENOUGH = 30
 MOST_SECONDS = 900  # for the tests of a module; a fault that makes them hang is caught, too
 
 
 class Fault(NamedTuple):
-    """What is wrong, in `flowlib/<module>.py`, where `old` becomes `new`, and the test files asked to find it."""
+    """What is wrong in a module, where `old` becomes `new`, and the test files asked to find it."""
 
     module: str
     wrong: str
     old: str
     new: str
     tests: tuple[str, ...]
+
+    @property
+    def file(self) -> str:
+        return self.module if "." in self.module else f"{self.module}.py"
 
 
 FAULTS = [
@@ -244,6 +248,27 @@ FAULTS = [
         ("glow",),
     ),
     Fault(
+        "coupling_network",
+        "a hidden layer's gradient passes where the layer is zero",
+        "grad_hidden = through_relu(w[:, :-1].t() @ grad_hidden, activation)",
+        "grad_hidden = w[:, :-1].t() @ grad_hidden",
+        ("glow",),
+    ),
+    Fault(
+        "coupling_network.cpp",
+        "neighbours are taken from the next image",
+        "if (y + dy < 0 || y + dy >= s.H ||",
+        "if (row + dy < 0 || row + dy >= s.N * s.H ||",
+        ("coupling_network",),
+    ),
+    Fault(
+        "compiled",
+        "half of a library is loaded",
+        'return digest(path) == path.with_suffix(".sha256").read_text()',
+        "return path.exists()",
+        ("coupling_network",),
+    ),
+    Fault(
         "glow",
         "actnorm's shift is not scaled",
         "= -mean * log_scale.exp()",
@@ -256,9 +281,9 @@ FAULTS = [
 def check_texts(faults: list[Fault]) -> None:
     """Exit with one line where a fault's text is not in its module exactly once."""
     for fault in faults:
-        count = (ROOT / "flowlib" / f"{fault.module}.py").read_text(encoding="utf-8").count(fault.old)
+        count = (ROOT / "flowlib" / fault.file).read_text(encoding="utf-8").count(fault.old)
         if count != 1:
-            sys.exit(f"flowlib/{fault.module}.py holds {fault.old!r} {count} times, not once: mend the list of faults")
+            sys.exit(f"flowlib/{fault.file} holds {fault.old!r} {count} times, not once: mend the list of faults")
 
 
 def copied(folder: Path) -> Path:
@@ -315,7 +340,7 @@ def main() -> None:
             print(f"{', '.join(tests)}: all pass, {seconds:.0f} s", flush=True)
         for fault in chosen:
             folder = Path(shutil.copytree(whole, Path(scratch, "faulty")))
-            path = folder / "flowlib" / f"{fault.module}.py"
+            path = folder / "flowlib" / fault.file
             text = path.read_text(encoding="utf-8")
             path.write_text(text.replace(fault.old, fault.new), encoding="utf-8")
             failed, seconds = tested(folder, fault.tests)
