@@ -255,18 +255,18 @@ FAULTS = [
         ("glow",),
     ),
     Fault(
-        "coupling_network.cpp",
+        "flow_steps.cpp",
         "neighbours are taken from the next image",
         "if (y + dy < 0 || y + dy >= s.H ||",
         "if (row + dy < 0 || row + dy >= s.N * s.H ||",
-        ("coupling_network",),
+        ("flow_steps",),
     ),
     Fault(
         "compiled",
         "half of a library is loaded",
         'return digest(path) == path.with_suffix(".sha256").read_text()',
         "return path.exists()",
-        ("coupling_network",),
+        ("flow_steps",),
     ),
     Fault(
         "glow",

@@ -1,13 +1,11 @@
-"""The coupling network of a step of flow, and its gradient: the most part of a Glow's cost.
+"""The coupling network of a step of flow, and its gradient, in torch.
 
 Its layers are a 3x3 convolution and ReLU, any number of 1x1 convolutions and ReLU, and a 3x3 convolution. Tensors are
-channels first, images second, ``(C, N, H, W)``. Float32 on a CPU is for ``coupling_network.cpp``, where a compiler is
-found (`flowlib.compiled`); all else is done here in torch, each layer one matrix product over the positions of a few
-images, so that hidden layers stay in the cache of a core. Neither keeps a hidden layer for the backward pass, which
-saves nearly all of the memory: they are computed again.
+channels first, images second, ``(C, N, H, W)``. Each layer is one matrix product over the positions of a few images, so
+that hidden layers stay in the cache of a core. None is kept for the backward pass, which saves nearly all of the
+memory: they are computed again.
 """
 
-import ctypes
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,9 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from flowlib import compiled
-
-# On a CPU, torch computes so many numbers of a hidden layer at a time, or one image: what fits the cache of a core.
+# On a CPU, so many numbers of a hidden layer at a time, or one image: what fits the cache of a core.
 PIECE = 2**19
 
 
@@ -30,9 +26,6 @@ def network(b: Tensor, w_in: Tensor, w_out: Tensor, b_out: Tensor, *middle: Tens
     `neighbourhoods` and `scatter`: (dy, dx, channel).
     """
     out = b.new_empty(len(b_out), *b.shape[1:])
-    if library := compiled_for(b, w_in, w_out, b_out, *middle):
-        call(library.network, b, (w_in, *middle, w_out), b_out, out)
-        return out
     for some in pieces(b, len(w_in)):
         hidden = hidden_activations(neighbourhoods(b[:, some], ones=1), (w_in, *middle))[-1]
         torch.add(scatter(w_out @ hidden, out[:, some].shape), b_out.view(-1, 1, 1, 1), out=out[:, some])
@@ -44,12 +37,6 @@ def network_gradient(
 ) -> tuple[Tensor, ...]:
     """The gradients of `b`, `w_in`, `w_out`, `b_out` and each of `middle`, given that of what `network` returns."""
     grad_b, grad_b_out = b.new_empty(b.shape), grad_out.sum((1, 2, 3))
-    if library := compiled_for(b, grad_out, w_in, w_out, b_out, *middle):
-        layers = (w_in, *middle, w_out)
-        grad_in, *grad_middle, grad_out_ = gradients = [w.new_empty(w.shape) for w in layers]
-        call(library.network_gradient, b, layers, b_out, grad_out.contiguous(), grad_b, gradients)
-        return grad_b, grad_in, grad_out_, grad_b_out, *grad_middle
-
     # transposed where that is the faster product
     grad_w_in, grad_w_out = torch.zeros_like(w_in).t().contiguous(), torch.zeros_like(w_out)
     grad_middle = [torch.zeros_like(w) for w in middle]
@@ -81,9 +68,6 @@ class CouplingNetwork(torch.autograd.Function):
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor, ...]:
         b, *weights = ctx.saved_tensors
         return network_gradient(b, grad_out, *weights)
-
-
-# --- in torch --------------------------------------------------------------------------------------------------------
 
 
 def pieces(x: Tensor, hidden: int) -> Iterator[slice]:
@@ -144,42 +128,3 @@ def hidden_activations(columns: Tensor, layers: Sequence[Tensor]) -> list[Tensor
 def through_relu(gradient: Tensor, activation: Tensor) -> Tensor:
     """The gradient before a ReLU, given its output. Overwrites `gradient`."""
     return torch.ops.aten.threshold_backward.grad_input(gradient, activation, 0, grad_input=gradient)
-
-
-# --- compiled --------------------------------------------------------------------------------------------------------
-
-
-class Network(ctypes.Structure):
-    """``struct Network`` of coupling_network.cpp."""
-
-    _fields_ = (
-        *((name, ctypes.c_int64) for name in ("N", "H", "W", "Cb", "outputs", "hidden", "layers")),
-        ("weights", ctypes.c_void_p),
-        ("bias", ctypes.c_void_p),
-    )
-
-
-def compiled_for(*tensors: Tensor) -> ctypes.CDLL | None:
-    fit = all(t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors)
-    return compiled.library("coupling_network") if fit else None
-
-
-def call(function: Any, b: Tensor, layers: Sequence[Tensor], bias: Tensor, *arrays: Tensor | list[Tensor]) -> None:
-    """Call `function` of the library with the network of `layers` for `b`, and with `arrays`, which are contiguous.
-
-    Raises ValueError where `layers` are none of a network for `b`: the library would read past their end.
-    """
-    b, bias, *layers = (t.contiguous() for t in (b, bias, *layers))
-    Cb, hidden, outputs = len(b), len(layers[0]), len(bias)
-    shapes = [(hidden, 9 * Cb + 1), *[(hidden, hidden + 1)] * (len(layers) - 2), (9 * outputs, hidden)]
-    if shapes != [tuple(w.shape) for w in layers]:
-        raise ValueError(f"coupling network: its matrices are {[tuple(w.shape) for w in layers]}, expected {shapes}")
-    weights = pointers(layers)
-    sizes = (*b.shape[1:], Cb, outputs, hidden, len(layers))
-    net = Network(*sizes, ctypes.cast(weights, ctypes.c_void_p), bias.data_ptr())
-    places = [pointers(a) if isinstance(a, list) else ctypes.c_void_p(a.data_ptr()) for a in (b, *arrays)]
-    function(ctypes.byref(net), *places, ctypes.c_int64(torch.get_num_threads()))
-
-
-def pointers(tensors: Sequence[Tensor]) -> Any:
-    return (ctypes.c_void_p * len(tensors))(*(t.data_ptr() for t in tensors))

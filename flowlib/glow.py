@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from flowlib.coupling import FlowStep, inverse_step
 from flowlib.coupling_network import Neighbourhoods
+from flowlib.flow_steps import forward_steps, inverse_steps
 
-CODE = ("flowlib.glow", "flowlib.coupling", "flowlib.coupling_network")  # what a likelihood hangs on
+CODE = ("flowlib.glow", "flowlib.flow_steps", "flowlib.coupling", "flowlib.coupling_network")  # of a likelihood
 LOG_TWO_PI = math.log(2 * math.pi)
 # of a coupling network's last layer: all couplings move at once, and an optimiser's first steps compound
 OUTPUT_GAIN = 0.2
@@ -302,19 +302,14 @@ class Level(nn.Module):
     def flow(self, x: Tensor, steps: slice = slice(None)) -> tuple[Tensor, Tensor]:
         """``(C, N, H, W)`` to the same shape, and the log-determinant at each position, ``(N, H, W)``."""
         A, c, logdet = self.affine()
-        determinant = logdet[steps].sum().expand(x.shape[1:])
-        stacked = (A, c, self.w_in, OUTPUT_GAIN * self.w_out, self.b_out, *self.w_middle)
-        for parameters in zip(*(stack[steps].unbind() for stack in stacked), strict=True):
-            x, coupling_logdet = FlowStep.apply(x, self.bound, *parameters)
-            determinant = determinant + coupling_logdet
-        return x, determinant
+        weights = (self.w_in[steps], self.w_middle[:, steps], OUTPUT_GAIN * self.w_out[steps], self.b_out[steps])
+        x, of_couplings = forward_steps(x, self.bound, A[steps], c[steps], *weights)
+        return x, logdet[steps].sum() + of_couplings
 
     def inverse(self, y: Tensor) -> Tensor:
         A, c, _ = self.affine()
-        stacked = (torch.linalg.inv(A), c, self.w_in, OUTPUT_GAIN * self.w_out, self.b_out, *self.w_middle)
-        for parameters in reversed(list(zip(*(stack.unbind() for stack in stacked), strict=True))):
-            y = inverse_step(y, self.bound, *parameters)
-        return y
+        weights = (self.w_in, self.w_middle, OUTPUT_GAIN * self.w_out, self.b_out)
+        return inverse_steps(y, self.bound, torch.linalg.inv(A), c, *weights)
 
     def normalise(self, k: int, x: Tensor) -> None:
         """Set actnorm `k` so that `x` leaves it with zero mean and unit variance; a constant one is only shifted."""

@@ -206,7 +206,7 @@ def _join(dask_worker: Any) -> tuple[str, int]:
 def _computes_with() -> str:
     from flowlib import compiled
 
-    return f"{LOADED} {'compiled' if compiled.library('coupling_network') else 'without a compiler'}"
+    return f"{LOADED} {'compiled' if compiled.library('flow_steps') else 'without a compiler'}"
 
 
 def _joined(client: Any) -> dict[str, Any]:

@@ -69,8 +69,8 @@ def provenance(root: Path) -> dict[str, Any]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
     # compiled here, once, before all notebooks want it
-    probe = "from flowlib import compiled; print('compiled' if compiled.library('coupling_network') else 'torch')"
-    versions["coupling network"] = output(sys.executable, "-c", probe) or "unknown"
+    probe = "from flowlib import compiled; print('compiled' if compiled.library('flow_steps') else 'torch')"
+    versions["steps of flow"] = output(sys.executable, "-c", probe) or "unknown"
     gpu = None
     if shutil.which("nvidia-smi"):  # torch knows; asked in a process of its own, which gives the GPU's memory back
         probe = "import torch; print(torch.cuda.get_device_name() if torch.cuda.is_available() else '')"

@@ -172,7 +172,7 @@ def test_a_worker_of_several_threads_is_refused(cluster: Cluster):
         pass
 
 
-@pytest.mark.skipif(compiled.library("coupling_network") is None, reason="no C++ compiler")
+@pytest.mark.skipif(compiled.library("flow_steps") is None, reason="no C++ compiler")
 def test_a_worker_without_a_compiler_is_refused(cluster: Cluster, tmp_path: Path):
     with (
         worker(cluster, "plain", cwd=study.ROOT, CXX="/no/compiler", XDG_CACHE_HOME=tmp_path),
