@@ -21,6 +21,7 @@ LOG_TWO_PI = math.log(2 * math.pi)
 OUTPUT_GAIN = 0.2
 # |log-scale| of a coupling or a prior stays below LARGEST_LOG_SCALE, and those of all couplings of a level together
 # below TOTAL_LOG_SCALE: on an input like none before, all of them saturate at once, and deeper flows would blow it up
+# until rounding keeps them from inverting it (benchmarks/speed.py: errors at four times the logits of images)
 LARGEST_LOG_SCALE = 2.0
 TOTAL_LOG_SCALE = 8.0
 
@@ -230,7 +231,13 @@ class Glow(nn.Module):
         levels = images.to(weight.dtype) if images.dtype == torch.uint8 else 255 * images.to(weight.dtype)
         offset = 0.5 if noise is None else noise.to(weight.dtype)
         y = (levels + offset) / 256
-        return torch.logit(self.alpha + (1 - 2 * self.alpha) * y).transpose(0, 1)
+        beyond = self.alpha / (1 - 2 * self.alpha) + 1e-5  # what `decode` may give, and rounding
+        if images.dtype != torch.uint8 and len(images) and not (y.min() >= -beyond and y.max() <= 1 + beyond):
+            raise ValueError(
+                f"Glow: images are from {images.min():.3g} to {images.max():.3g}, expected float in [0, 1], or uint8"
+            )
+        eps = torch.finfo(y.dtype).eps  # where a sigmoid of `decode` has become 0 or 1
+        return torch.logit(self.alpha + (1 - 2 * self.alpha) * y, eps).transpose(0, 1)
 
 
 class Level(nn.Module):

@@ -1,6 +1,7 @@
 """The files that make the environment agree, and the notebooks are committed as the runner expects them."""
 
 import re
+import subprocess
 import tomllib
 from typing import Any
 
@@ -66,3 +67,18 @@ def test_notebook_is_committed_without_outputs(path):
     ran = [cell.source for cell in cells if cell.get("outputs") or cell.get("execution_count") is not None]
     assert ran == []
     assert declared_parameters(path) != {}
+
+
+@pytest.mark.parametrize("page", ["README.md", "reports/README.md", "reports/speed/README.md", "data/README.md"])
+def test_links_lead_to_what_is_committed(page: str):
+    """A file that git ignores is there for its maker only."""
+    path = ROOT / page
+    targets = re.findall(r"\]\((?!\w+:|#)([^)#\s]+)", path.read_text())
+    missing = [target for target in targets if not (path.parent / target).exists()]
+    assert missing == []
+    if (ROOT / ".git").exists():
+        paths = "\0".join(str((path.parent / target).resolve()) for target in [path.name, *targets])
+        ignored = subprocess.run(
+            ["git", "check-ignore", "--stdin", "-z"], cwd=ROOT, input=paths, capture_output=True, text=True
+        )
+        assert ignored.stdout == ""

@@ -423,6 +423,22 @@ def test_bad_images_are_named(shape):
         Glow((1, 8, 8), steps=1).log_prob(torch.zeros(shape))
 
 
+@pytest.mark.parametrize("factor", [4.0, -1.0, 255.0, math.nan])
+def test_images_out_of_range_are_named(factor):
+    flow = random_glow((1, 8, 8))
+    images = torch.rand(2, 1, 8, 8)
+    for function in (flow.log_prob, flow.encode, flow.loss, flow.log_prob_map):
+        with pytest.raises(ValueError, match=r"images are from .*expected float in \[0, 1\], or uint8"):
+            function(factor * images)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0, 100.0])
+def test_what_is_decoded_can_be_encoded(temperature):
+    flow = random_glow((1, 8, 8)).float()
+    latents = [temperature * z.float() for z in flow.encode(random_images(50, (1, 8, 8)))]
+    assert all(z.isfinite().all() for z in flow.encode(flow.decode(latents)))
+
+
 @pytest.mark.parametrize("C", [1, 3])
 def test_the_same_weights_in_normflows_give_the_same_likelihood(C):
     """An independent implementation: normflows' squeeze, actnorm, LU 1x1 convolution, coupling, split and prior."""
