@@ -302,7 +302,7 @@ def scaling() -> list[dict[str, Any]]:
         some = rng.integers(0, 256, (16, 1, size, size), dtype=np.uint8)
         add("image side", size, scored(flow(32), some), size * size)
     shirts = rng.integers(0, 256, (500, 1, 28, 28), dtype=np.uint8)
-    recipe = Recipe(options={"levels": 2, "steps": 8, "hidden_channels": 32, "hidden_layers": 1}, steps=60)
+    recipe = Recipe(options={"levels": 2, "steps": 8, "hidden_channels": 32, "hidden_layers": 1}, steps=200)
     for processes in (1, 2):
         with parallel.processes(processes) as pool:
             jobs = [(shirts, replace(recipe, seed=seed)) for seed in range(4)]
@@ -367,7 +367,8 @@ def write_page(out: Path, facts: dict[str, Any]) -> None:
         found["seconds per unit of work, first is 1"] = found.groupby("what", group_keys=False)[
             ["seconds", "work"]
         ].apply(lambda rows: (rows["seconds"] / rows["work"]) / (rows["seconds"] / rows["work"]).iloc[0])
-        lines += ["", "## How cost grows", "", SCALING_TEXT, "", markdown(found)]
+        draw_scaling(found, out / "scaling.png")
+        lines += ["", "## How cost grows", "", SCALING_TEXT, "", "![scaling](scaling.png)", "", markdown(found)]
     (out / "README.md").write_text("\n".join([*lines, "", LEARNED, ""]), encoding="utf-8")
 
 
@@ -424,7 +425,7 @@ LIKELIHOOD_TEXT = (
 )
 SCALING_TEXT = (
     "One thread, K=8, width 32 unless it is what varies; the best of three. The last column is flat where cost grows "
-    "as the work does. MB is what scoring adds to the process at most."
+    "as the work does (the work of processes is the share of each). MB is what the work adds to the process at most."
 )
 LEARNED = """## What made the difference
 
@@ -466,6 +467,29 @@ def draw_ratios(summary: pd.DataFrame, path: Path) -> None:
     axes[0].invert_yaxis()
     axes[0].set_xlim(left=0)
     figure.supxlabel("times as fast as the fastest peer")
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def draw_scaling(found: pd.DataFrame, path: Path) -> None:
+    """A panel for each thing that grows: seconds, and what they would be if they grew as the work does."""
+    groups = list(found.groupby("what", sort=False))
+    columns = -(-len(groups) // 2)
+    figure, axes = plt.subplots(2, columns, figsize=(3 * columns, 5.6), constrained_layout=True)
+    for axis, (what, rows) in zip(axes.flat, groups, strict=False):
+        axis.plot(rows["value"], rows["seconds"], "o-", color="C0", label="measured")
+        expected = rows["seconds"].iloc[0] * rows["work"] / rows["work"].iloc[0]
+        axis.plot(rows["value"], expected, "--", color="grey", linewidth=1, label="as the work grows")
+        axis.set_xscale("log", base=2)
+        axis.set_yscale("log")
+        axis.set_xticks(rows["value"], rows["value"])
+        axis.minorticks_off()
+        axis.set_xlabel(what)
+        axis.grid(alpha=0.3)
+    for axis in axes.flat[len(groups) :]:
+        axis.set_visible(False)
+    axes[0, 0].legend()
+    figure.supylabel("seconds")
     figure.savefig(path, dpi=150)
     plt.close(figure)
 
