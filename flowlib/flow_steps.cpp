@@ -1,6 +1,6 @@
 // All steps of flow of a level, their inverse and their gradient, in 32-bit floats. A step is an affine map of the
 // channels (actnorm and 1x1 convolution), then Glow's affine coupling, whose network is a 3x3 convolution and ReLU, any
-// number of 1x1 convolutions and ReLU, and a 3x3 convolution. flow_steps.py calls this; coupling.py is the same in torch.
+// number of 1x1 convolutions and ReLU, and a 3x3 convolution. flow_steps.py calls this; coupling.py does it in torch.
 //
 // A panel of positions, (channels, positions), goes through all layers of a network while it stays in the cache of a
 // core. Each layer is one product, as are the gradients of its input and of its matrix, and one kernel serves all. A
@@ -174,7 +174,7 @@ inline void for_neighbours(const Images &s, const Inside &inside, Int from, Int 
 
 // The 3x3 neighbourhoods of positions [from, to), zero outside each image: panel (9*channels, positions).
 void gather(const float *images, const Images &s, const Inside &inside, Int from, Int to, Matrix panel) {
-    for_neighbours(s, inside, from, to, 0, s.N * s.H, [&](Int row, const std::int32_t *in, Int place, Int first, Int last) {
+    for_neighbours(s, inside, from, to, 0, s.N * s.H, [&](Int row, auto in, Int place, Int first, Int last) {
         float *panel_row = panel.at + row * panel.stride;
         std::fill_n(panel_row, first, 0.0f);
         std::fill(panel_row + last, panel_row + to - from, 0.0f);
@@ -188,7 +188,7 @@ void gather(const float *images, const Images &s, const Inside &inside, Int from
 
 // The adjoint of `gather`: add a panel onto those rows of the images that lie in [row0, row1).
 void scatter(Matrix panel, const Images &s, const Inside &inside, Int from, Int to, Int row0, Int row1, float *images) {
-    for_neighbours(s, inside, from, to, row0, row1, [&](Int row, const std::int32_t *in, Int place, Int first, Int last) {
+    for_neighbours(s, inside, from, to, row0, row1, [&](Int row, auto in, Int place, Int first, Int last) {
         const float *panel_row = panel.at + row * panel.stride;
 #pragma omp simd
         for (Int i = first; i < last; i++) {
@@ -281,8 +281,8 @@ struct Flow {
     Int inputs(Int layer) const { return layer ? hidden : 9 * Cb(); }
     Int columns(Int layer) const { return inputs(layer) + (layer != last()); }
     float *matrix(const Parameters &of, Int layer, Int step) const {
-        float *stack = layer == 0 ? of.w_in : layer == last() ? of.w_out : of.w_middle + (layer - 1) * steps * size(layer);
-        return stack + step * size(layer);
+        if (layer && layer != last()) return of.w_middle + ((layer - 1) * steps + step) * size(layer);
+        return (layer ? of.w_out : of.w_in) + step * size(layer);
     }
     Int size(Int layer) const { return rows(layer) * columns(layer); }
     float *affine(const Parameters &of, Int step) const { return of.affine + step * C * (C + 1); }
@@ -515,15 +515,22 @@ Share share_of(const Flow &f, Int thread, Int threads, bool whole) {
     return {parts * thread / threads * rows, parts * (thread + 1) / threads * rows, whole};
 }
 
-// Rows where whole images would leave a thread waiting for another's last.
-Share share_of(const Flow &f, Int thread, Int threads) {
-    return share_of(f, thread, threads, f.N % threads == 0 || f.N >= 8 * threads);
-}
-
 void wait_for_neighbours(const Share &share) {
     if (!share.whole) {
 #pragma omp barrier
     }
+}
+
+// Calls f(panels, share) in each thread, with shares of rows where whole images would leave threads waiting for one.
+template <class F>
+void in_shares(const Flow &flow, Int threads, F f) {
+    arena.next = 0;
+    threads = useful_threads(flow, threads, flow.N * flow.H);
+    std::vector<Panels> panels;
+    for (Int t = 0; t < threads; t++) panels.push_back(panels_of(flow));
+    in_threads(threads, [&](Int thread, Int of) {
+        f(panels[thread], share_of(flow, thread, of, flow.N % of == 0 || flow.N >= 8 * of));
+    });
 }
 
 }  // namespace
@@ -537,18 +544,13 @@ void flow_forward(const Flow *flow, const float *x0, float *ys, float *log_scale
                   Int threads) {
     const Flow &f = *flow;
     const Int P = f.positions();
-    arena.next = 0;
-    threads = useful_threads(f, threads, f.N * f.H);
-    std::vector<Panels> panels;
-    for (Int t = 0; t < threads; t++) panels.push_back(panels_of(f));
-    in_threads(threads, [&](Int thread, Int of) {
-        const Share share = share_of(f, thread, of);
+    in_shares(f, threads, [&](Panels &p, Share share) {
         const float *x = x0;
         for (Int step = 0; step < f.steps; step++) {
             float *y = ys + step % kept * f.C * P, *log_scale = log_scales ? log_scales + step * f.Ca() * P : nullptr;
-            forward_rows(f, panels[thread], step, x, y, share.row0, share.row1);
+            forward_rows(f, p, step, x, y, share.row0, share.row1);
             wait_for_neighbours(share);
-            network_rows(f, panels[thread], step, y + f.Ca() * P, out, share.row0, share.row1);
+            network_rows(f, p, step, y + f.Ca() * P, out, share.row0, share.row1);
             couple(f, out, y, log_scale, logdet, share.row0 * f.W, share.row1 * f.W);
             x = y;
         }
@@ -560,17 +562,12 @@ void flow_forward(const Flow *flow, const float *x0, float *ys, float *log_scale
 void flow_inverse(const Flow *flow, const float *y0, float *xs, float *out, Int threads) {
     const Flow &f = *flow;
     const Int P = f.positions();
-    arena.next = 0;
-    threads = useful_threads(f, threads, f.N * f.H);
-    std::vector<Panels> panels;
-    for (Int t = 0; t < threads; t++) panels.push_back(panels_of(f));
-    in_threads(threads, [&](Int thread, Int of) {
-        const Share share = share_of(f, thread, of);
+    in_shares(f, threads, [&](Panels &p, Share share) {
         const float *y = y0;
         for (Int step = f.steps - 1; step >= 0; step--) {
             float *x = xs + (f.steps - 1 - step) % 2 * f.C * P;
-            network_rows(f, panels[thread], step, y + f.Ca() * P, out, share.row0, share.row1);
-            inverse_rows(f, panels[thread], step, y, out, x, share.row0, share.row1);
+            network_rows(f, p, step, y + f.Ca() * P, out, share.row0, share.row1);
+            inverse_rows(f, p, step, y, out, x, share.row0, share.row1);
             wait_for_neighbours(share);
             y = x;
         }
