@@ -15,6 +15,7 @@ import argparse
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -333,6 +334,8 @@ def tested(folder: Path, tests: tuple[str, ...]) -> tuple[str, float]:
     seconds = time.perf_counter() - began
     if done.returncode == 0:
         return "", seconds
+    if done.returncode < 0:
+        return f"{signal.Signals(-done.returncode).name} in {files[0]}", seconds
     failed = re.search(r"^(?:FAILED|ERROR) tests/(\S+?)(?:\[| - |$)", done.stdout, re.MULTILINE)
     if done.returncode != 1 or failed is None:
         sys.exit(f"{' '.join(files)} did not run:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
