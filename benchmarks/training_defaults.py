@@ -117,8 +117,11 @@ def main() -> None:
             rows += [(panel, name, round(spent, 2), round(nats, 1)) for spent, nats in known[key]]
             print(f"{panel:14s} {name:32s} {known[key][-1] if known[key] else 'stopped'}", flush=True)
     table = pd.DataFrame(rows, columns=["panel", "option", "seconds", "held_out_nats"])
-    here = Path(__file__).parent
-    table.to_csv(here / "training_defaults.csv", index=False)
+    table.to_csv(Path(__file__).with_suffix(".csv"), index=False)
+    draw(table)
+
+
+def draw(table: pd.DataFrame) -> None:
     with plt.rc_context(STYLE):
         figure, grid = plt.subplots(2, 2, figsize=(12, 9), sharex=True, sharey=True)
         for axes, (panel, lines) in zip(grid.flat, table.groupby("panel", sort=False), strict=True):
@@ -126,13 +129,13 @@ def main() -> None:
                 lines.groupby("option", sort=False), (BLUE, RED, GREEN, ORANGE, SKY, GREY), "os^vDx", strict=False
             ):
                 axes.plot(points["seconds"], points["held_out_nats"], color=colour, marker=marker, label=name)
-            axes.set(title=panel, xscale="log", ylim=(2200, 3600))
+            axes.set(title=panel, xscale="log", ylim=(2100, 3600))
             axes.legend(fontsize=11)
         for axes in grid[-1]:
             axes.set_xlabel("CPU seconds of training, one thread")
         for axes in grid[:, 0]:
             axes.set_ylabel("held-out NLL (nats)")
-        figure.savefig(here / "training_defaults.png", metadata={"Software": None})
+        figure.savefig(Path(__file__).with_suffix(".png"), metadata={"Software": None})
 
 
 if __name__ == "__main__":
