@@ -43,7 +43,7 @@ from flowlib import experiments, figures, parallel
 from flowlib.metrics import auroc
 from flowlib.training import Recipe, train_and_score
 train, test = experiments.by_class("mnist", "train", 400), experiments.by_class("mnist", "test", 40)
-options = {"levels": 2, "steps": 2, "hidden_channels": 8}"""
+options = {"levels": 2, "steps": 2, "hidden_channels": 32}"""
 NOTEBOOKS = {
     "01_flows": """with parallel.processes(1) as pool:
     recipe = Recipe("Glow", options, train_steps, 8)
