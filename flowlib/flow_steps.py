@@ -23,9 +23,10 @@ def forward_steps(x: Tensor, bound: float, *parameters: Tensor) -> tuple[Tensor,
     ``w_middle (layers - 2, K, hidden, hidden + 1)``, ``w_out (K, 9*outputs, hidden)`` and ``b_out (K, outputs)``.
     """
     if library := compiled_for(x, *parameters):
+        x, matrices = x.contiguous(), joined(*parameters)
         if differentiable(x, *parameters):
-            return CompiledSteps.apply(x, bound, *parameters)
-        return compiled_forward(library, x, bound, parameters, keep=False)[:2]
+            return CompiledSteps.apply(library, x, bound, *matrices)
+        return compiled_forward(library, x, bound, *matrices, keep=False)[:2]
     logdet = x.new_zeros(x.shape[1:])
     for step in one_by_one(*parameters):
         x, of_coupling = FlowStep.apply(x, bound, *step)
@@ -76,28 +77,33 @@ def compiled_for(*tensors: Tensor) -> ctypes.CDLL | None:
 
 
 class CompiledSteps(torch.autograd.Function):
-    """`forward_steps` and its gradient, given what comes out of each step, and its log-scale: these are kept."""
+    """`compiled_forward` and its gradient, for which what comes out of each step is kept, and its log-scale."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, bound: float, *parameters: Tensor) -> tuple[Tensor, Tensor]:
-        library = compiled_for(x, *parameters)
-        y, logdet, ys, log_scales = compiled_forward(library, x, bound, parameters, keep=True)
+    def forward(ctx: Any, library: Any, x: Tensor, bound: float, *matrices: Tensor) -> tuple[Tensor, Tensor]:
+        y, logdet, ys, log_scales = compiled_forward(library, x, bound, *matrices, keep=True)
         ctx.library, ctx.bound = library, bound
-        ctx.save_for_backward(x, ys, log_scales, *parameters)
+        ctx.save_for_backward(x, ys, log_scales, *matrices)
         return y, logdet
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_y: Tensor, grad_logdet: Tensor) -> tuple[Tensor | None, ...]:
-        x, ys, log_scales, *parameters = ctx.saved_tensors
-        return compiled_gradient(ctx.library, x, ctx.bound, parameters, ys, log_scales, grad_y, grad_logdet)
+        x, ys, log_scales, *matrices = ctx.saved_tensors
+        grad = grad_y.clone(memory_format=torch.contiguous_format)
+        found = [torch.empty_like(matrix) for matrix in matrices]
+        arrays = (x, ys, log_scales, grad_logdet.contiguous(), grad, room(x))
+        call(ctx.library.flow_gradient, x, ctx.bound, matrices, *arrays, ctypes.byref(pointers(found)))
+        return None, grad, None, *found
 
 
 def compiled_forward(
-    library: Any, x: Tensor, bound: float, parameters: Sequence[Tensor], keep: bool
+    library: Any, x: Tensor, bound: float, *matrices: Tensor, keep: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """``y, logdet``, what comes out of each step ``(K, C, N, H, W)`` or of the last two, and log-scales, if kept."""
-    x, matrices = x.contiguous(), joined(*parameters)
+    """``y, logdet``, what comes out of each step ``(K, C, N, H, W)`` or of the last two, and log-scales, if kept.
+
+    `x` and the `matrices` of `joined` are contiguous.
+    """
     C, K = len(x), len(matrices[0])
     ys = x.new_empty(K if keep else 2, *x.shape)
     log_scales = x.new_empty(K, C // 2, *x.shape[1:]) if keep else None
@@ -112,26 +118,6 @@ def compiled_inverse(library: Any, y: Tensor, bound: float, parameters: Sequence
     xs = y.new_empty(2, *y.shape)
     call(library.flow_inverse, y, bound, matrices, y, xs, room(y))
     return xs[(len(A) - 1) % 2]
-
-
-def compiled_gradient(
-    library: Any,
-    x: Tensor,
-    bound: float,
-    parameters: Sequence[Tensor],
-    ys: Tensor,
-    log_scales: Tensor,
-    grad_y: Tensor,
-    grad_logdet: Tensor,
-) -> tuple[Tensor | None, ...]:
-    """The gradients of the arguments of `CompiledSteps.forward`."""
-    x, matrices = x.contiguous(), joined(*parameters)
-    grad = grad_y.clone(memory_format=torch.contiguous_format)
-    found = [torch.empty_like(matrix) for matrix in matrices]
-    arrays = (x, ys, log_scales, grad_logdet.contiguous(), grad, room(x))
-    call(library.flow_gradient, x, bound, matrices, *arrays, ctypes.byref(pointers(found)))
-    affine, *rest = found
-    return grad, None, affine[..., :-1], affine[..., -1], *rest
 
 
 def joined(A: Tensor, c: Tensor, *rest: Tensor) -> list[Tensor]:
