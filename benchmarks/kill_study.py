@@ -30,8 +30,9 @@ import pandas as pd
 import psutil
 from nbformat.v4 import new_code_cell, new_notebook
 
-from flowlib import artifacts, study
+from flowlib import artifacts
 from flowlib.download import ensure
+from flowlib.runtime.paths import ROOT
 
 PARAMETERS = """report_dir = "reports/small"
 seeds = [0, 1]
@@ -72,13 +73,13 @@ COLUMNS = ["round", "victim", "second", "phase", "artifacts", "checkpoints", "pa
 
 def copy_of_project(root: Path, notebooks: Sequence[str] = tuple(NOTEBOOKS)) -> Path:
     """flowlib, with many checkpoints, these small notebooks and verified data in `root`."""
-    shutil.copytree(study.ROOT / "flowlib", root / "flowlib", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "flowlib", root / "flowlib", ignore=shutil.ignore_patterns("__pycache__"))
     code = root / "flowlib" / "training.py"
     seldom, often = "\nCHECKPOINT_SECONDS = 30.0\n", f"\nCHECKPOINT_SECONDS = {CHECKPOINT_SECONDS}\n"
     assert seldom in code.read_text()
     code.write_text(code.read_text().replace(seldom, often))
     (root / "data").mkdir()
-    shutil.copy(study.ROOT / "data" / "manifest.json", root / "data")
+    shutil.copy(ROOT / "data" / "manifest.json", root / "data")
     for name in ("mnist", "fashion-mnist"):
         (root / "data" / name).symlink_to(ensure(name).resolve())
     (root / "notebooks" / "profiles").mkdir(parents=True)

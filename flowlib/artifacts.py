@@ -11,9 +11,8 @@ import os
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,10 +22,10 @@ from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from flowlib.download import data_folder
+from flowlib.runtime import code
+from flowlib.runtime.paths import data_folder
 
 Arrays = dict[str, np.ndarray]
-MODULES: dict[str, tuple[str, ...]] = {}  # of every hash of code that this process has asked for
 
 
 class ArtifactError(RuntimeError):
@@ -39,7 +38,7 @@ class Artifact(NamedTuple):
 
 
 def artifact_folder() -> Path:
-    """Where artifacts are kept: ``artifacts`` in the data folder (`flowlib.download.data_folder`)."""
+    """Where artifacts are kept: ``artifacts`` in the data folder (`flowlib.runtime.paths.data_folder`)."""
     return data_folder() / "artifacts"
 
 
@@ -84,25 +83,11 @@ def array_hash(array: np.ndarray) -> str:
     return hashlib.sha256(f"{array.dtype.str}{array.shape}".encode() + array.tobytes()).hexdigest()
 
 
-@cache
-def code_hash(*modules: str) -> str:
-    """SHA-256 of the source of modules, by name: a change of code is a change of key."""
-    found = source_hash(sys.modules[module].__file__ or "" for module in modules)
-    MODULES[found] = modules
-    return found
-
-
-def source_hash(files: Iterable[str]) -> str:
-    """SHA-256 of files, and of the C++ file of the same name where a module has one."""
-    paths = [path for file in files for path in (Path(file), Path(file).with_suffix(".cpp")) if path.exists()]
-    return hashlib.sha256(b"\0".join(path.read_bytes() for path in paths)).hexdigest()
-
-
 def modules_of(parts: dict[str, Any]) -> dict[str, dict[str, list[str]]]:
     """A note, ``{"modules": {hash: names}}``, of the code in a key: by it `flowlib.kept` knows older code."""
     text = json.dumps(parts)
-    found = {code: list(modules) for code, modules in MODULES.items() if f'"{code}"' in text}
-    return {"modules": found} if found else {}
+    modules = {found: list(names) for found, names in code.HASHED.items() if f'"{found}"' in text}
+    return {"modules": modules} if modules else {}
 
 
 @contextmanager

@@ -15,10 +15,9 @@ from flowlib.baselines import KNearestNeighbours, PCAReconstruction, jpegls_size
 from flowlib.datasets import check_images
 from flowlib.glow import Glow
 from flowlib.metrics import auroc
+from flowlib.runtime.code import code_hash
 from flowlib.scoring import SCORES, ScoreFunction, edges, likelihood_ratio, local_ratio, nearest, read, rooted
 from flowlib.training import Recipe, trained
-
-CODE = ("flowlib.scoring", "flowlib.beyond", "flowlib.squares", "flowlib.baselines", "flowlib.datasets")
 
 
 def scored(
@@ -53,7 +52,7 @@ def scored(
         "normal": artifacts.array_hash(normal),
         "tests": {name: artifacts.array_hash(test) for name, test in tests.items()},
         "ratio_steps": ratio_steps,
-        "code": artifacts.code_hash(*CODE),
+        "code": code_hash(__name__),
     }
     return artifacts.cached("scores", parts, make).arrays
 
@@ -75,7 +74,7 @@ def pixel_scored(normal: np.ndarray, tests: dict[str, np.ndarray]) -> Arrays:
     parts = {
         "normal": artifacts.array_hash(normal),
         "tests": {name: artifacts.array_hash(test) for name, test in tests.items()},
-        "code": artifacts.code_hash(*CODE),
+        "code": code_hash(__name__),
     }
     return artifacts.cached("scores", parts, make).arrays
 

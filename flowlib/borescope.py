@@ -16,11 +16,11 @@ from flowlib.artifacts import Arrays, Artifact
 from flowlib.autoencoders import ConvAutoencoder
 from flowlib.baselines import KNearestNeighbours, PCAReconstruction
 from flowlib.detector import PATCH, Detector
-from flowlib.glow import CODE as GLOW_CODE
 from flowlib.glow import Glow
 from flowlib.ingest import ingest
 from flowlib.media import layout, read_image, read_mask
 from flowlib.patches import dense_map, labelled_patches, padded, patch_map, random_patches
+from flowlib.runtime.code import code_hash
 from flowlib.simulator import REFLECTION as REFLECTION
 from flowlib.simulator import SHADOW as SHADOW
 from flowlib.simulator import VIEWPOINTS, simulate
@@ -48,7 +48,7 @@ def prepare(
 
     Returns the training and the test shots. What is there already is not made again.
     """
-    stem = f"{'-'.join(map(str, blades))}x{frames}_seed{seed}_{artifacts.code_hash(*simulator.CODE)[:8]}"
+    stem = f"{'-'.join(map(str, blades))}x{frames}_seed{seed}_{code_hash(simulator.__name__)[:8]}"
     videos, images = folder / f"videos_{stem}", folder / f"frames_{stem}_every{every}"
     simulate(videos, *blades, frames=frames, seed=seed, executor=executor)
     ingest(videos, images, frames=frames, every=every)
@@ -167,7 +167,7 @@ def kept(
         "training": [artifacts.array_hash(array) for array in training],
         "settings": repr(settings),
         "shots": artifacts.array_hash(np.concatenate([one.image.ravel() for one in shots])),
-        "code": artifacts.code_hash("flowlib.borescope", "flowlib.patches", *GLOW_CODE, "flowlib.training"),
+        "code": code_hash(__name__),
     }
     arrays: Arrays = artifacts.cached("maps", parts, make).arrays
     return [arrays[f"{i:05d}"] for i in range(len(shots))]

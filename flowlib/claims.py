@@ -14,7 +14,7 @@ import pandas as pd
 
 from flowlib.files import write_text
 from flowlib.metrics import Interval
-from flowlib.report import report_folder
+from flowlib.runtime.paths import report_folder
 
 Evidence = dict[str, Interval]
 Conditions = Callable[[Evidence], list[bool]]

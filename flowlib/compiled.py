@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from flowlib.files import write_text
+from flowlib.runtime.paths import cache_folder
 
 FLAGS = ["-O3", "-std=c++17", "-shared", "-fPIC"]
 # what torch has found the processor to be able to do, not "native": a library may be met by another machine
@@ -35,7 +36,7 @@ def library(name: str) -> ctypes.CDLL | None:
     flags = FLAGS + INSTRUCTIONS.get(torch.backends.cpu.get_cpu_capability(), [])
     with suppress(OSError, RuntimeError, ValueError, subprocess.SubprocessError):
         key = hashlib.sha256(source.read_bytes() + " ".join(flags).encode()).hexdigest()
-        path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flowlib" / f"{name}-{key[:16]}.so"
+        path = cache_folder() / f"{name}-{key[:16]}.so"
         if not intact(path):
             build(source, flags, path)
             write_text(path.with_suffix(".sha256"), digest(path))

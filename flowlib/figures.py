@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from flowlib.files import write_text
-from flowlib.report import report_folder
+from flowlib.runtime.paths import report_folder
 
 BLUE, ORANGE, GREEN, SKY, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#56B4E9", "#D55E00", "#777777"
 AUROC_COLOURS = "PuOr"  # diverging about one half: orange fails, purple behaves

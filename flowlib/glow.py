@@ -15,7 +15,6 @@ from torch.nn import functional as F
 from flowlib.coupling_network import Neighbourhoods
 from flowlib.flow_steps import forward_steps, inverse_steps
 
-CODE = ("flowlib.glow", "flowlib.flow_steps", "flowlib.coupling", "flowlib.coupling_network")  # of a likelihood
 LOG_TWO_PI = math.log(2 * math.pi)
 # of a coupling network's last layer: all couplings move at once, and an optimiser's first steps compound
 OUTPUT_GAIN = 0.2

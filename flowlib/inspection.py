@@ -24,17 +24,14 @@ from tqdm.auto import tqdm
 from flowlib import artifacts, overlays, parallel
 from flowlib.detector import Detector, DetectorError, load, resized, worst_region
 from flowlib.files import write_text
-from flowlib.glow import CODE as GLOW_CODE
 from flowlib.ingest import is_video
 from flowlib.media import MediaError, layout, media_files
 from flowlib.normals import RATE, frames_of, named, unmarked
+from flowlib.runtime.code import code_hash
 from flowlib.verdicts import Rows, picture_paths, read_table, remove, replacing, write_table
 
 PROCESSES_FROM = 12  # pictures: fewer are scored before other processes would have started
 SETTINGS = ("map", "way", "false_alarm_rate")
-CODE = GLOW_CODE + tuple(
-    f"flowlib.{name}" for name in ("detector", "maps", "patches", "ratio", "media", "normals", "cropping", "overlays")
-)
 
 
 class InspectionError(ValueError):
@@ -156,7 +153,7 @@ def new_run(model: Path, out: Path, settings: Mapping[str, Any], frames: int, ma
     detector.row  # noqa: B018  # raises where there is no such choice
     parts = {
         "detector": hashlib.sha256((model / "detector.safetensors").read_bytes()).hexdigest(),
-        "code": artifacts.code_hash(*CODE, __name__),
+        "code": code_hash(__name__),
         "settings": [detector.map_name, detector.way, rate, frames, maps],
     }
     return Run(model, out, detector.map_name, detector.way, rate, frames, maps, artifacts.key(parts)[:16])

@@ -9,7 +9,6 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,12 +18,13 @@ from tqdm import tqdm
 
 from flowlib import artifacts
 from flowlib.artifacts import ArtifactError, artifact_folder
+from flowlib.runtime import code
 
 NAME = re.compile(
     r"(?P<key>[0-9a-f]{64})\.(?P<suffix>safetensors|checkpoint|damaged|lock)"
     r"|\.(?P<of>[0-9a-f]{64})\.(safetensors|checkpoint)\.\w+\.(?P<partial>partial)"
 )
-MODULE = re.compile(r"flowlib\.\w+")
+MODULE = re.compile(r"flowlib(\.\w+)+")
 DAY = 24 * 3600  # seconds
 
 
@@ -115,14 +115,16 @@ def state_of(path: Path, notes: list[dict[str, Any]]) -> str:
         return path.suffix.removeprefix(".")
     if not notes:
         return "damaged"
-    codes = {code: names for found in notes for code, names in found.get("modules", {}).items()}
-    return "older code" if any(code != present_code(names) for code, names in codes.items()) else ""
+    codes = {made: names for found in notes for made, names in found.get("modules", {}).items()}
+    return "older code" if any(made != present_code(names) for made, names in codes.items()) else ""
 
 
 def present_code(modules: Iterable[str]) -> str:
-    """`artifacts.code_hash` of modules that are not imported; "" when one of them is no more."""
-    found = [find_spec(module) for module in modules]
-    return artifacts.source_hash([spec.origin for spec in found if spec and spec.origin]) if all(found) else ""
+    """`code.code_hash` of modules; "" when one of them is no more."""
+    try:
+        return code.code_hash(*modules)
+    except code.UnknownModule:
+        return ""
 
 
 def described(parts: dict[str, Any]) -> str:

@@ -24,10 +24,11 @@ from concurrent.futures import (
 )
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from tqdm.auto import tqdm
+
+from flowlib.runtime.paths import PACKAGE, sources
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 DASK = "FLOWLIB_DASK"  # environment variable: the address of a Dask scheduler
@@ -36,8 +37,8 @@ CONNECT_SECONDS = 8
 
 def loaded() -> str:
     """What numbers hang on: versions, and the first digits of the SHA-256 of flowlib's source files."""
-    files = sorted(Path(__file__).parent.glob("*.[pc][yp]*"))  # .py and .cpp
-    source = hashlib.sha256(b"\0".join(file.name.encode() + file.read_bytes() for file in files)).hexdigest()
+    files = ((path.relative_to(PACKAGE).as_posix(), path.read_bytes()) for path in sources())
+    source = hashlib.sha256(b"\0".join(name.encode() + content for name, content in files)).hexdigest()
     packages = ", ".join(f"{name} {version(name)}" for name in ("numpy", "torch"))
     return f"Python {platform.python_version()}, {packages}, flowlib {source[:8]}"
 

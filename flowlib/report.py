@@ -21,8 +21,8 @@ import pandas as pd
 
 from flowlib.files import write_text
 from flowlib.parallel import cores
+from flowlib.runtime.paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("flowlib", "torch", "torchvision", "numpy", "scipy", "scikit-learn", "pandas", "matplotlib", "papermill")
 # A sign beside each verdict, so that none is told by colour alone.
 VERDICTS = {"reproduced": "●", "partly": "◐", "not reproduced": "○", "not run in this profile": "–"}
@@ -94,13 +94,6 @@ def read_manifest(report_dir: Path) -> dict[str, Any]:
         raise ReportError(
             f"reports/{report_dir.name}/manifest.json is damaged ({error}): delete it, run again"
         ) from None
-
-
-def report_folder(report_dir: str | Path) -> Path:
-    """The folder that a notebook writes its report into: relative to the project, also where JupyterLab, which starts
-    a kernel in the notebook's own folder, runs it."""
-    here = Path.cwd()
-    return (here.parent if (here / "profiles").is_dir() else here) / report_dir
 
 
 def notebook_page(path: Path) -> str:

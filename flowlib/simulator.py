@@ -18,15 +18,14 @@ from filelock import FileLock
 from tqdm.auto import tqdm
 
 from flowlib import parallel
-from flowlib.artifacts import code_hash
 from flowlib.blades import VIEWPOINTS, Viewpoint
 from flowlib.camera import FRAME_RATE, MARKED, REFLECTION, SHADOW, Frame, SimulatorError, render
 from flowlib.defects import DEFECTS
 from flowlib.files import write_text
+from flowlib.runtime.code import code_hash
 
 __all__ = ["MARKED", "REFLECTION", "SHADOW", "Frame", "SimulatorError", "render", "simulate"]
 
-CODE = ("flowlib.blades", "flowlib.defects", "flowlib.camera", "flowlib.simulator")  # what the frames depend on
 # x264 chooses B-frames otherwise in every run, even with one thread: without them the same frames are the same file
 CODECS = {"libx264": {"crf": "18", "preset": "veryfast", "bf": "0"}, "ffv1": {"level": "3", "g": "1"}}
 
@@ -103,7 +102,7 @@ def simulate(
     videos = list(plan(normal_blades, test_normal_blades, defect_blades))
     if not videos:
         raise SimulatorError("normal_blades, test_normal_blades and defect_blades are all 0: ask for some blades")
-    code = code_hash(*CODE)
+    code = code_hash(__name__)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock"):  # another process that wants the same waits, and finds it made

@@ -21,6 +21,7 @@ from flowlib.artifacts import Arrays, Artifact
 from flowlib.datasets import check_images
 from flowlib.glow import Glow
 from flowlib.metrics import auroc
+from flowlib.runtime.code import code_hash
 from flowlib.training import Recipe, trained
 
 INPUTS = ("pixels", "flow statistics")
@@ -83,7 +84,7 @@ def parts(images: np.ndarray, recipe: Recipe, tests: dict[str, np.ndarray]) -> d
     return {
         "model": training.model_parts(images, recipe),
         "tests": {name: artifacts.array_hash(test) for name, test in tests.items()},
-        "code": artifacts.code_hash("flowlib.squares"),
+        "code": code_hash(__name__),
     }
 
 

@@ -31,8 +31,8 @@ from tqdm import tqdm
 
 from flowlib.files import write_text
 from flowlib.report import notebook_page, provenance, read_manifest
+from flowlib.runtime.paths import ROOT, sources
 
-ROOT = Path(__file__).resolve().parent.parent
 # One thread a process, set before a kernel imports torch: threads that spin on shared cores cost more than they give.
 THREADS = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1")
 
@@ -381,9 +381,9 @@ def notebook_key(notebook: Notebook, root: Path) -> str:
     """SHA-256 of all that determines a notebook's results: its cells and parameters, flowlib's code, the versions."""
     parameters = notebook.declared | notebook.given
     digest = hashlib.sha256(json.dumps([read_cells(notebook.path), parameters], sort_keys=True).encode())
-    for path in [*sorted((root / "flowlib").glob("*.[pc][yp]*")), root / "requirements.lock"]:
+    for path in [*sources(root / "flowlib"), root / "requirements.lock"]:
         if path.exists():
-            digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+            digest.update(path.relative_to(root).as_posix().encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
 
 

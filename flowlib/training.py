@@ -20,12 +20,11 @@ from tqdm.auto import tqdm
 from flowlib import artifacts
 from flowlib.artifacts import Artifact, ArtifactError
 from flowlib.autoencoders import Autoencoder, ConvAutoencoder, FullyConnectedAutoencoder
-from flowlib.glow import CODE as GLOW_CODE
 from flowlib.glow import Glow
+from flowlib.runtime.code import code_hash
 
 MODELS: dict[str, type[Any]] = {cls.__name__: cls for cls in (Glow, ConvAutoencoder, FullyConnectedAutoencoder)}
 Model = Glow | Autoencoder
-CODE = (*GLOW_CODE, "flowlib.autoencoders", "flowlib.training")  # what a trained model depends on
 
 WARM_UP = 0.1  # share of the steps in which the learning rate rises from zero; a cosine takes it back
 GRADIENT_NORM = (
@@ -222,7 +221,7 @@ def model_parts(images: np.ndarray, recipe: Recipe, labels: np.ndarray | None = 
         "labels": None if labels is None else artifacts.array_hash(labels),
         "images": artifacts.array_hash(images),
         "recipe": asdict(recipe),
-        "code": artifacts.code_hash(*CODE),
+        "code": code_hash(__name__),
         "torch": torch.__version__,
         "device": best_device().type,
         "threads": torch.get_num_threads(),

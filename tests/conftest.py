@@ -4,18 +4,19 @@ import os
 import shutil
 from pathlib import Path
 
+from flowlib.runtime.paths import ROOT
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def copy_of_project(root: Path) -> Path:
     """The project's layout: verified data linked in, no artifacts."""
-    from flowlib import study
     from flowlib.download import ensure
 
     for folder in ("flowlib", "notebooks"):
-        shutil.copytree(study.ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
     (root / "data").mkdir()
-    shutil.copy(study.ROOT / "data" / "manifest.json", root / "data")
+    shutil.copy(ROOT / "data" / "manifest.json", root / "data")
     for name in ("mnist", "fashion-mnist"):
         (root / "data" / name).symlink_to(ensure(name).resolve())
     return root

@@ -17,7 +17,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from flowlib import artifacts, kept
-from flowlib.artifacts import Artifact, ArtifactError, array_hash, cached, code_hash, digest, key, read, write
+from flowlib.artifacts import Artifact, ArtifactError, array_hash, cached, digest, key, read, write
+from flowlib.runtime import code
+from flowlib.runtime.code import code_hash
 
 ARRAYS = {"weights": np.arange(6, dtype=np.float32).reshape(2, 3), "losses": np.array([2.5, 1.5]), "step": np.array(7)}
 
@@ -75,23 +77,8 @@ def test_keys_tell_what_differs():
     hashes = [zeros, zeros.reshape(2, 2), zeros.astype(np.int8), np.zeros(5, np.uint8), zeros + np.uint8(1)]
     assert len({array_hash(array) for array in hashes}) == 5
     assert array_hash(ARRAYS["weights"].T) == array_hash(ARRAYS["weights"].T.copy())
-    assert code_hash("json") != code_hash("json", "flowlib.artifacts")
     with pytest.raises(ValueError, match="JSON"):
         key({"learning_rate": float("nan")})
-
-
-def test_code_hash_is_that_of_the_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    module = tmp_path / "some_module.py"
-    hashes = []
-    monkeypatch.syspath_prepend(tmp_path)
-    for source, native in (("x = 1\n", "int x;"), ("x = 2\n", "int x;"), ("x = 2\n", "int y;")):
-        module.write_text(source)
-        module.with_suffix(".cpp").write_text(native)
-        __import__("some_module")
-        code_hash.cache_clear()
-        hashes.append(code_hash("some_module"))
-    monkeypatch.delitem(sys.modules, "some_module")
-    assert len(set(hashes)) == 3
 
 
 def test_truncations_and_flipped_bits_are_refused(tmp_path: Path):
@@ -364,11 +351,11 @@ def states() -> dict[str, str]:
 @pytest.fixture
 def all_kinds(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
     """A file in every state, and one that is not ours."""
-    paths = {"": made_with("flowlib.artifacts", 1)}
+    paths = {"": made_with("flowlib.glow", 1)}
     with monkeypatch.context() as patch:  # code that has changed since
-        patch.setattr(artifacts, "source_hash", lambda files: "0" * 64)
+        patch.setattr(code, "files_of", lambda module: iter(()))
         code_hash.cache_clear()
-        paths["older code"] = made_with("flowlib.download", 2)
+        paths["older code"] = made_with("flowlib.metrics", 2)
     code_hash.cache_clear()
     paths["of old"] = artifacts.artifact_folder() / "scores" / f"{key({'model': paths['older code'].stem})}.safetensors"
     cached("scores", {"model": paths["older code"].stem}, make)
@@ -400,7 +387,7 @@ def test_list_names_every_state(all_kinds: dict[str, Path]):
 
 
 def test_verified_list_finds_a_flipped_bit(data_folder: Path):
-    path = made_with("flowlib.artifacts", 1)
+    path = made_with("flowlib.glow", 1)
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     assert [item.state for item in kept.listed() if item.path == path] == [""]
@@ -413,9 +400,7 @@ def test_cleaning_leaves_what_is_needed(all_kinds: dict[str, Path]):
     assert left == {"", "checkpoint", "foreign"}
     assert not list(artifacts.artifact_folder().rglob("*.lock"))
     assert len(removed) == len({item.path for item in removed}) > 7
-    assert cached(
-        "model", {"seed": 1, "code": code_hash("flowlib.artifacts")}, make
-    )  # and the folder is as good as new
+    assert cached("model", {"seed": 1, "code": code_hash("flowlib.glow")}, make)  # and the folder is as good as new
     os.utime(all_kinds[""], (time.time() - 10 * kept.DAY,) * 2)
     assert kept.needless(kept.listed(), days=11) == [item for item in kept.listed() if item.state == "lock"]
     kept.remove(kept.needless(kept.listed(), days=9))
@@ -445,7 +430,7 @@ def test_crafted_notes_are_listed_as_damaged(data_folder: Path):
         {"modules": {"0": "os"}},
         {"modules": {"0": ["os"]}},
     ]
-    for number, notes in enumerate([*crafted, {"modules": {"0": ["flowlib.glow.x"]}}]):
+    for number, notes in enumerate([*crafted, {"modules": {"0": ["flowlib.glow x"]}}]):
         write(folder / f"{number:064}.safetensors", Artifact({"x": np.ones(1)}, notes))  # type: ignore[arg-type]
     os.mkfifo(folder / f"{'a' * 64}.safetensors")
     assert set(states().values()) == {"damaged"}

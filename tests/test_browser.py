@@ -23,6 +23,7 @@ from playwright.sync_api import Locator, Page, sync_playwright
 
 from flowlib import study
 from flowlib.download import ensure
+from flowlib.runtime.paths import ROOT
 
 TOKEN = "explorer"
 NOTEBOOK = "07_explorer"
@@ -39,7 +40,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     root = tmp_path_factory.mktemp("lab")
     data = root / "data"
     data.mkdir()
-    shutil.copy(study.ROOT / "data" / "manifest.json", data)
+    shutil.copy(ROOT / "data" / "manifest.json", data)
     (data / "fashion-mnist").symlink_to(ensure("fashion-mnist").resolve())
     with served(root, data) as address:
         yield address, root
@@ -108,7 +109,7 @@ def opened(address: str, root: Path) -> Iterator[Page]:
 
 def copy_notebook(target: Path) -> None:
     """The notebook with the values of profile smoke as its defaults, and live."""
-    notebook = json.loads((study.ROOT / "notebooks" / f"{NOTEBOOK}.ipynb").read_text(encoding="utf-8"))
+    notebook = json.loads((ROOT / "notebooks" / f"{NOTEBOOK}.ipynb").read_text(encoding="utf-8"))
     (planned,) = study.plan("smoke", [NOTEBOOK])
     values = planned.declared | planned.given | {"live": True, "report_dir": "reports/smoke"}
     for cell in notebook["cells"]:

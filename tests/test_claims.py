@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flowlib import claims, study
+from flowlib import claims
 from flowlib.claims import CLAIMS, Claim, above, as_in_figure_5, below, both, ledger, record, show, verdict, within
 from flowlib.metrics import Interval
+from flowlib.runtime.paths import ROOT
 
 PLANNED = [
     "01_contamination",
@@ -36,7 +37,7 @@ def test_claims_are_complete():
         assert entry.thesis
         assert entry.words.endswith(".")
         assert entry.criterion.endswith(".")
-    present = {path.stem for path in (study.ROOT / "notebooks").glob("*.ipynb")}
+    present = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
     assert present <= set(PLANNED)
 
 

@@ -19,6 +19,7 @@ from conftest import copy_of_project
 
 from flowlib import __main__, compiled, parallel, study
 from flowlib.parallel import ClusterError, JobError
+from flowlib.runtime.paths import ROOT
 
 NOTEBOOK = "01_contamination"
 
@@ -175,7 +176,7 @@ def test_a_worker_of_several_threads_is_refused(cluster: Cluster):
 @pytest.mark.skipif(compiled.library("flow_steps") is None, reason="no C++ compiler")
 def test_a_worker_without_a_compiler_is_refused(cluster: Cluster, tmp_path: Path):
     with (
-        worker(cluster, "plain", cwd=study.ROOT, CXX="/no/compiler", XDG_CACHE_HOME=tmp_path),
+        worker(cluster, "plain", cwd=ROOT, CXX="/no/compiler", XDG_CACHE_HOME=tmp_path),
         pytest.raises(ClusterError, match=r"without a compiler, this process .* compiled: give"),
         parallel.cluster(cluster.address),
     ):
@@ -183,7 +184,7 @@ def test_a_worker_without_a_compiler_is_refused(cluster: Cluster, tmp_path: Path
 
 
 def test_a_worker_of_other_code_is_refused(cluster: Cluster, tmp_path: Path):
-    shutil.copytree(study.ROOT / "flowlib", tmp_path / "flowlib", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "flowlib", tmp_path / "flowlib", ignore=shutil.ignore_patterns("__pycache__"))
     with (tmp_path / "flowlib" / "glow.py").open("a") as file:
         file.write("# changed\n")
     with (

@@ -10,7 +10,8 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from flowlib.study import ROOT, declared_parameters
+from flowlib.runtime.paths import ROOT
+from flowlib.study import declared_parameters
 
 CONDA_NAMES = {
     "matplotlib": "matplotlib-base",

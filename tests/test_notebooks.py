@@ -10,8 +10,9 @@ from conftest import copy_of_project
 
 from flowlib import claims, study
 from flowlib.report import read_manifest
+from flowlib.runtime.paths import ROOT
 
-NOTEBOOKS = sorted((study.ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 NAMES = [path.stem for path in NOTEBOOKS]
 CONDITIONAL = {"2.3"}  # speaks of the cases that fail, and is recorded where there are any
 MEASURED = {"05_strides.csv": ["seconds"]}  # columns that a clock fills, by table
@@ -43,9 +44,7 @@ def test_every_notebook_runs(smoke: tuple[Path, dict[str, str]]):
 def test_every_claim_of_a_notebook_is_in_the_ledger(name: str, smoke: tuple[Path, dict[str, str]]):
     report_dir = smoke[0] / "reports" / "smoke"
     ledger = claims.ledger(report_dir).set_index("id")
-    code = "\n".join(
-        text for kind, text, _ in study.read_cells(study.ROOT / "notebooks" / f"{name}.ipynb") if kind == "code"
-    )
+    code = "\n".join(text for kind, text, _ in study.read_cells(ROOT / "notebooks" / f"{name}.ipynb") if kind == "code")
     own = [claim.id for claim in claims.CLAIMS if claim.notebook == name]
     for claim in own:
         assert f'"{claim}"' in code
@@ -109,7 +108,7 @@ def test_notebook_opens_with_its_question_and_what_the_thesis_found(path: Path):
 
 @pytest.mark.parametrize("profile", ["smoke", "quick", "paper"])
 def test_every_profile_fits_the_notebooks(profile: str):
-    lines = (study.ROOT / "notebooks" / "profiles" / f"{profile}.yaml").read_text().splitlines()
+    lines = (ROOT / "notebooks" / "profiles" / f"{profile}.yaml").read_text().splitlines()
     keys = [line.split(":")[0] for line in lines if line and not line.startswith(("#", " "))]
     assert len(keys) == len(set(keys))  # YAML would take the last of two without a word
     planned = study.plan(profile)

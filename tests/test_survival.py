@@ -23,11 +23,12 @@ from flowlib.artifacts import Artifact
 from flowlib.detector import CROP, FLOW, LARGEST_SHARES, PATCH, Detector, DetectorError, Settings
 from flowlib.glow import Glow
 from flowlib.ratio import LocalRatio
+from flowlib.runtime.paths import PACKAGE, ROOT, sources
 
 
 @pytest.fixture(scope="module")
 def kill_study() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("kill_study", study.ROOT / "benchmarks" / "kill_study.py")
+    spec = importlib.util.spec_from_file_location("kill_study", ROOT / "benchmarks" / "kill_study.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -267,7 +268,7 @@ def test_yaml_that_asks_for_python_is_refused(tmp_path: Path):
 
 
 UNPICKLE = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "jsonpickle"}
-MODULES = sorted((study.ROOT / "flowlib").glob("*.py"))
+MODULES = [path for path in sources() if path.suffix == ".py"]
 
 
 def loads_code(tree: ast.AST) -> list[str]:
@@ -297,7 +298,7 @@ def loads_code(tree: ast.AST) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("path", MODULES, ids=[path.stem for path in MODULES])
+@pytest.mark.parametrize("path", MODULES, ids=[str(path.relative_to(PACKAGE)) for path in MODULES])
 def test_nothing_unpickles(path: Path):
     assert loads_code(ast.parse(path.read_text(encoding="utf-8"))) == []
 

@@ -11,6 +11,7 @@ import torch
 from flowlib import Glow, artifacts, training
 from flowlib.artifacts import Artifact, ArtifactError
 from flowlib.glow import squeeze, unsqueeze
+from flowlib.runtime.code import closure, code_hash
 from flowlib.training import Model, Recipe, TrainingError, batch_indices, build, schedule, score, train, trained
 
 GLOW = Recipe("Glow", {"levels": 1, "steps": 2, "hidden_channels": 4}, steps=6, batch_size=4, seed=3)
@@ -318,17 +319,16 @@ def test_whatever_changes_is_trained_anew(data_folder: Path, trainings: list[Rec
         {"seed": 4},
     ):
         trained(some_images(), replace(GLOW, **change))
-    monkeypatch.setattr(artifacts, "code_hash", lambda *modules: "another")
+    monkeypatch.setattr(training, "code_hash", lambda *modules: "another")
     trained(some_images(), GLOW)
     assert len(trainings) == 11
     assert len(list((data_folder / "artifacts/model").glob("*.safetensors"))) == 11
 
 
 def test_code_is_part_of_the_key():
-    flow = {"flowlib.glow", "flowlib.flow_steps", "flowlib.coupling", "flowlib.coupling_network"}
-    assert set(training.CODE) == flow | {"flowlib.autoencoders", "flowlib.training"}
-    code = training.model_parts(some_images(), GLOW)["code"]
-    assert code == artifacts.code_hash(*training.CODE) != artifacts.code_hash(*training.CODE[:-1])
+    """All that a trained model depends on: `flowlib.runtime.code` follows the imports."""
+    assert training.model_parts(some_images(), GLOW)["code"] == code_hash("flowlib.training")
+    assert {"flowlib.glow", "flowlib.autoencoders", "flowlib.coupling"} <= closure("flowlib.training")
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-5], lambda data: data[:-1] + bytes([data[-1] ^ 1])])

@@ -1,0 +1,1 @@
+"""What everything else stands on: paths, files, fetching, what is kept of earlier runs, jobs in processes."""
