@@ -203,9 +203,9 @@ def finished_run(report_dir: Path) -> dict[str, Any]:
 def claims_made(report_dir: Path, manifest: dict[str, Any], ledger: pd.DataFrame | None) -> pd.DataFrame:
     """The ledger of a report folder unless one is given, naming no figure that the run has not made."""
     if ledger is None:
-        from flowlib import claims
+        from flowlib.study import thesis
 
-        ledger = claims.ledger(report_dir)
+        ledger = thesis.ledger(report_dir)
     made = {Path(file).name for entry in manifest["notebooks"].values() for file in entry["outputs"]}
     return ledger.assign(figure=ledger["figure"].where(ledger["figure"].isin(made), ""))
 

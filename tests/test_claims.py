@@ -6,10 +6,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flowlib import claims
-from flowlib.claims import CLAIMS, Claim, above, as_in_figure_5, below, both, ledger, record, show, verdict, within
 from flowlib.metrics import Interval
 from flowlib.runtime.paths import ROOT
+from flowlib.study.thesis import (
+    CLAIMS,
+    COLUMNS,
+    Claim,
+    Conditions,
+    Evidence,
+    above,
+    as_in_figure_5,
+    below,
+    both,
+    find,
+    ledger,
+    record,
+    show,
+    verdict,
+    within,
+)
 
 PLANNED = [
     "01_contamination",
@@ -23,7 +38,7 @@ PLANNED = [
 HIGH, LOW, STRADDLES = Interval(0.8, 0.7, 0.9), Interval(0.2, 0.1, 0.3), Interval(0.6, 0.4, 0.8)
 
 
-def claim(conditions: claims.Conditions) -> Claim:
+def claim(conditions: Conditions) -> Claim:
     return Claim("9.9", "9", "words", "thesis", "criterion", "01_contamination", conditions)
 
 
@@ -63,7 +78,7 @@ def test_claims_are_complete():
         (above(0.5), {"a": Interval(float("nan"), float("nan"), float("nan"))}, "not reproduced"),
     ],
 )
-def test_verdict_is_by_rule(conditions: claims.Conditions, evidence: claims.Evidence, expected: str):
+def test_verdict_is_by_rule(conditions: Conditions, evidence: Evidence, expected: str):
     assert verdict(claim(conditions), evidence) == expected
 
 
@@ -81,26 +96,26 @@ def test_rule_of_figure_5():
     assert as_in_figure_5({name: LOW if i is HIGH else HIGH for name, i in thesis.items()}) == [False] * 12
     assert as_in_figure_5(dict.fromkeys(thesis, HIGH)) == [n not in (4, 7, 8, 12) for n in range(1, 13)]
     assert as_in_figure_5(dict.fromkeys(thesis, STRADDLES)) == [False] * 12
-    assert verdict(claims.find("2.2"), thesis) == "reproduced"
-    assert verdict(claims.find("2.2"), thesis | {"case 1": LOW}) == "partly"
+    assert verdict(find("2.2"), thesis) == "reproduced"
+    assert verdict(find("2.2"), thesis | {"case 1": LOW}) == "partly"
 
 
 def test_criteria_in_words_are_the_conditions():
     """A few claims whose words give a number, with evidence on both sides of it."""
     three = {"case 1": 0.91, "case 2": 0.95, "case 3": 0.99, "case 4": 0.1}
-    assert verdict(claims.find("1.3"), {name: Interval(v, v, v) for name, v in three.items()}) == "reproduced"
-    assert verdict(claims.find("1.2"), {"slope": Interval(-1, -2, -0.1), "case 6 - case 1": LOW}) == "partly"
-    assert verdict(claims.find("1.5"), {"8 -> 1": LOW}) == "reproduced"
-    assert verdict(claims.find("1.6"), {"other failing pairs": Interval(1, 1, 1)}) == "not reproduced"
-    assert verdict(claims.find("1.6"), {"other failing pairs": Interval(2, 2, 2)}) == "reproduced"
+    assert verdict(find("1.3"), {name: Interval(v, v, v) for name, v in three.items()}) == "reproduced"
+    assert verdict(find("1.2"), {"slope": Interval(-1, -2, -0.1), "case 6 - case 1": LOW}) == "partly"
+    assert verdict(find("1.5"), {"8 -> 1": LOW}) == "reproduced"
+    assert verdict(find("1.6"), {"other failing pairs": Interval(1, 1, 1)}) == "not reproduced"
+    assert verdict(find("1.6"), {"other failing pairs": Interval(2, 2, 2)}) == "reproduced"
     gains = {"rule": Interval(0.8, 0.76, 0.9), "crop": LOW, "invert": Interval(0.0, -0.1, 0.1)}
-    assert verdict(claims.find("2.6"), gains) == "partly"
-    assert verdict(claims.find("2.6"), gains | {"invert": LOW}) == "reproduced"
+    assert verdict(find("2.6"), gains) == "partly"
+    assert verdict(find("2.6"), gains | {"invert": LOW}) == "reproduced"
 
 
 def test_ledger_without_evidence(tmp_path: Path):
     table = ledger(tmp_path)
-    assert list(table.columns) == claims.COLUMNS
+    assert list(table.columns) == COLUMNS
     assert list(table["id"]) == [entry.id for entry in CLAIMS]
     assert set(table["verdict"]) == {"not run in this profile"}
     assert set(table["measured"]) == {""}
@@ -113,7 +128,7 @@ def test_what_is_recorded_is_in_the_ledger(tmp_path: Path):
     row = table.loc["1.5"]
     assert (row["verdict"], row["measured"], row["figure"]) == ("reproduced", "0.20 [0.10, 0.30]", "01_fig4.png")
     assert row["note"] == "3 seeds"
-    assert row["claim"] == claims.find("1.5").words
+    assert row["claim"] == find("1.5").words
     assert table.loc["2.5", "verdict"] == "not reproduced"
     assert (table["verdict"] != "not run in this profile").sum() == 2
     assert record(tmp_path, "1.5", {"8 -> 1": HIGH}, show(HIGH)) == "not reproduced"  # the last run counts

@@ -34,6 +34,7 @@ from flowlib.detector import (
     working,
     worst_region,
 )
+from flowlib.runtime.code import closure
 
 SMALL = Settings(size=64, flow_steps=3, ratio_steps=3)
 

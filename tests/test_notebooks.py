@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 from conftest import copy_of_project
 
-from flowlib import claims, study
+from flowlib import study
 from flowlib.report import read_manifest
 from flowlib.runtime.paths import ROOT
+from flowlib.study import thesis
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 NAMES = [path.stem for path in NOTEBOOKS]
@@ -35,7 +36,7 @@ def test_every_notebook_runs(smoke: tuple[Path, dict[str, str]]):
     entries = read_manifest(root / "reports" / "smoke")["notebooks"]
     for name in NAMES:
         kinds = {Path(output).parent.name for output in entries[name]["outputs"]}
-        claimed = {"claims"} if any(claim.notebook == name for claim in claims.CLAIMS) else set()
+        claimed = {"claims"} if any(claim.notebook == name for claim in thesis.CLAIMS) else set()
         assert {"figures", "tables"} | claimed <= kinds, f"{name} wrote {', '.join(sorted(kinds))} only"
     assert list((root / "data" / "artifacts" / "model").glob("*.safetensors"))  # here, and not in the user's cache
 
@@ -43,9 +44,9 @@ def test_every_notebook_runs(smoke: tuple[Path, dict[str, str]]):
 @pytest.mark.parametrize("name", NAMES)
 def test_every_claim_of_a_notebook_is_in_the_ledger(name: str, smoke: tuple[Path, dict[str, str]]):
     report_dir = smoke[0] / "reports" / "smoke"
-    ledger = claims.ledger(report_dir).set_index("id")
+    ledger = thesis.ledger(report_dir).set_index("id")
     code = "\n".join(text for kind, text, _ in study.read_cells(ROOT / "notebooks" / f"{name}.ipynb") if kind == "code")
-    own = [claim.id for claim in claims.CLAIMS if claim.notebook == name]
+    own = [claim.id for claim in thesis.CLAIMS if claim.notebook == name]
     for claim in own:
         assert f'"{claim}"' in code
         if claim not in CONDITIONAL:
