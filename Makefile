@@ -20,6 +20,7 @@ test: env
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy
+	.venv/bin/lint-imports
 	$(PYTHON) -m pytest
 
 lab: env

@@ -30,8 +30,8 @@ import pandas as pd
 import psutil
 from nbformat.v4 import new_code_cell, new_notebook
 
-from flowlib import artifacts
-from flowlib.download import ensure
+from flowlib.runtime import artifacts
+from flowlib.runtime.download import ensure
 from flowlib.runtime.paths import ROOT
 
 PARAMETERS = """report_dir = "reports/small"
@@ -40,18 +40,21 @@ train_steps = 1"""
 IMPORTS = """from dataclasses import replace
 import numpy as np
 import pandas as pd
-from flowlib import experiments, figures, parallel
+from flowlib.datasets import by_class
+from flowlib.experiments import pairs
+from flowlib.figures import shared, style
 from flowlib.metrics import auroc
+from flowlib.runtime import parallel
 from flowlib.training import Recipe, train_and_score
-train, test = experiments.by_class("mnist", "train", 400), experiments.by_class("mnist", "test", 40)
+train, test = by_class("mnist", "train", 400), by_class("mnist", "test", 40)
 options = {"levels": 2, "steps": 2, "hidden_channels": 32}"""
 NOTEBOOKS = {
     "01_flows": """with parallel.processes(1) as pool:
     recipe = Recipe("Glow", options, train_steps, 8)
-    grid = experiments.class_grid(train[:3], test[:3], recipe, seeds, pool, "flows")
+    grid = pairs.class_grid(train[:3], test[:3], recipe, seeds, pool, "flows")
 ---
-pairs = experiments.pair_table(grid, "012")
-figures.save(figures.matrix(experiments.pair_matrix(grid), "012"), report_dir, "01_pairs", pairs, "AUROC.")""",
+table = pairs.pair_table(grid, "012")
+style.save(shared.matrix(pairs.pair_matrix(grid), "012"), report_dir, "01_pairs", table, "AUROC.")""",
     "02_models": """models = {"Glow": options, "FullyConnectedAutoencoder": {}, "ConvAutoencoder": {}}
 recipes = [Recipe(name, own, train_steps, 8, 1e-3, seed=seed) for name, own in models.items() for seed in seeds]
 tests = {"ones": test[1], "eights": test[8]}
@@ -62,7 +65,7 @@ scores = pd.DataFrame(
     {"model": recipe.model, "seed": recipe.seed, "image": np.arange(40), "eights": each["eights"], "ones": each["ones"]}
     for recipe, each in zip(recipes, found)
 ).explode(["image", "eights", "ones"])
-figures.save(figures.samples([("one", test[1]), ("eight", test[8])]), report_dir, "02_scores", scores, "Images.")""",
+style.save(shared.samples([("one", test[1]), ("eight", test[8])]), report_dir, "02_scores", scores, "Images.")""",
 }
 TRAIN_STEPS = 60
 CHECKPOINT_SECONDS = 0.2  # in place of half a minute

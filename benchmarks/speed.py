@@ -30,8 +30,9 @@ import torch
 from peers import PEERS, common_glow
 from torch import Tensor
 
-from flowlib import Glow, compiled
+from flowlib import Glow
 from flowlib.glow import squeeze, unsqueeze
+from flowlib.runtime import compiled
 
 warnings.filterwarnings("ignore")  # the peers' own
 OUT = Path(__file__).resolve().parent.parent / "reports" / "speed"
@@ -261,7 +262,7 @@ def inverse_error(model: Any, images: Tensor, times: float) -> float:
 
 def scaling() -> list[dict[str, Any]]:
     """Seconds and memory against images, width, depth and image size, one thread; the dense map of large frames."""
-    from flowlib import parallel
+    from flowlib.runtime import parallel
     from flowlib.training import Recipe, score, train
 
     torch.set_num_threads(1)
@@ -431,7 +432,7 @@ SCALING_TEXT = (
 )
 LEARNED = """## What made the difference
 
-- One call of C++ (`flowlib/flow_steps.cpp`) for all steps of a level. A panel of positions goes through a whole
+- One call of C++ (`flowlib/kernels/steps.cpp`) for all steps of a level. A panel of positions goes through a whole
   coupling network while it stays in the cache: gather of nine neighbours, all layers with their ReLU, scatter of the
   last layer's nine taps. How near that comes to the products alone is the column "flowlib / floor".
 - A thread takes its images through all steps without waiting for another; only where images are fewer than threads do

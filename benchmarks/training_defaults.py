@@ -22,7 +22,7 @@ import torch
 
 from flowlib import training
 from flowlib.datasets import load
-from flowlib.figures import BLUE, GREEN, GREY, ORANGE, RED, SKY, STYLE
+from flowlib.figures.style import BLUE, GREEN, GREY, ORANGE, RED, SKY, STYLE
 from flowlib.training import Recipe, train
 
 BASE = {"steps": 8, "hidden_channels": 32}

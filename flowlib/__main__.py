@@ -35,16 +35,18 @@ def run(
     ] = None,
 ) -> None:
     """Run notebooks of a profile into reports/PROFILE and print the path of its index.html."""
-    from flowlib import parallel, report, study
+    from flowlib.runtime import parallel, paths
+    from flowlib.study import parameters as checking
+    from flowlib.study import report, runner
 
     overrides = parse_overrides(parameters or [])
-    study.plan(profile, notebooks, overrides)  # what is asked for wrongly is refused before anything is downloaded
+    checking.plan(profile, notebooks, overrides)  # what is asked for wrongly is refused before anything is downloaded
     if dask:
         with parallel.cluster(dask):  # so is a cluster that cannot be used
             os.environ[parallel.DASK] = dask  # for the notebooks' kernels
     data()
-    statuses = study.run(profile, notebooks, overrides, jobs, force)
-    print(report.write_index(study.ROOT / "reports" / profile))
+    statuses = runner.run(profile, notebooks, overrides, jobs, force)
+    print(report.write_index(paths.ROOT / "reports" / profile))
     if "failed" in statuses.values():
         raise typer.Exit(1)
 
@@ -52,15 +54,15 @@ def run(
 @app.command()
 def publish(profile: Profile = "quick") -> None:
     """Copy a finished report's figures and tables to reports/ and write reports/README.md."""
-    from flowlib import report
+    from flowlib.study import publication
 
-    print(report.publish(profile))
+    print(publication.publish(profile))
 
 
 @app.command()
 def data() -> None:
     """Fetch MNIST and Fashion-MNIST where they are not there yet, and verify them."""
-    from flowlib import download
+    from flowlib.runtime import download
 
     for name in ("mnist", "fashion-mnist"):
         download.ensure(name)
@@ -81,7 +83,7 @@ def artifacts(
 
     That is what is damaged, left over from killed runs, or made by older code. What a running process is making stays.
     """
-    from flowlib import kept
+    from flowlib.runtime import kept
 
     if not clean and (everything or yes or days is not None):
         raise kept.KeptError("--all, --days and --yes say what --clean removes: add --clean")
@@ -108,10 +110,11 @@ def simulate(
     seed: Annotated[int, typer.Option(help="The same seed gives the same frames.")] = 0,
 ) -> None:
     """Write simulated borescope videos with exact masks, in the layout of MVTec AD."""
-    from flowlib import parallel, simulator
+    from flowlib.runtime import parallel
+    from flowlib.simulator.dataset import simulate as make
 
     with parallel.processes() as executor:
-        table = simulator.simulate(out, normal, test_normal, defective, frames, seed, executor)
+        table = make(out, normal, test_normal, defective, frames, seed, executor)
     print(f"{table['video'].nunique()} videos of {frames} frames: {out / 'frames.csv'}")
 
 
@@ -125,9 +128,9 @@ def ingest(
     grey: Annotated[bool, typer.Option("--grey", help="Write grey images.")] = False,
 ) -> None:
     """Turn videos into cropped frames, with a manifest of what came from where. Exit status 1 if a file was refused."""
-    from flowlib import ingest as module
+    from flowlib.inspection.ingest import ingest as take
 
-    table = module.ingest(source, out, frames, every, crop, grey)
+    table = take(source, out, frames, every, crop, grey)
     print(f"{(table['status'] == 'ok').sum()} images: {out / 'manifest.csv'}")
     complain(table.loc[table["status"].isin(["refused", "damaged"]), "message"])
 
@@ -141,14 +144,16 @@ def fit(
     seed: int = 0,
 ) -> None:
     """Fit a detector on normal images alone. Exit status 1 if a file was refused."""
-    from flowlib import detector, normals
+    from flowlib.detector import fitting, storage
+    from flowlib.detector.model import Settings
+    from flowlib.inspection import normals
 
-    settings = detector.Settings(size=size, seed=seed)  # refused at once where it is wrong
+    settings = Settings(size=size, seed=seed)  # refused at once where it is wrong
     normal = normals.read_normal(folder, frames, size)
     if normal.available > normals.MOST:
         print(f"{len(normal.images)} of about {normal.available} normal images and frames are used, evenly spread")
-    fitted = detector.fit(normal.images, normal.sources, settings)
-    path = detector.save(fitted, out)
+    fitted = fitting.fit(normal.images, normal.sources, settings)
+    path = storage.save(fitted, out)
     print("\n".join([*normals.described(fitted), str(path)]))
     for line in normals.warnings(fitted):
         print(line, file=sys.stderr)
@@ -169,14 +174,15 @@ def score(
     os.environ.setdefault(
         "OMP_NUM_THREADS", "1"
     )  # read when torch is imported; more threads are slower on shared cores
-    from flowlib import detector, inspection, normals, verdicts
+    from flowlib.detector import storage
+    from flowlib.inspection import normals, scan, verdicts
 
-    chosen = inspection.read_settings(settings) if settings else {}
+    chosen = scan.read_settings(settings) if settings else {}
     if false_alarm_rate is not None:
         chosen["false_alarm_rate"] = false_alarm_rate
-    table = inspection.scan(model, source, out, chosen, frames, maps)
+    table = scan.scan(model, source, out, chosen, frames, maps)
     print("\n".join(verdicts.summary(table, out)))
-    for line in normals.warnings(detector.load(model), chosen.get("false_alarm_rate", normals.RATE)):
+    for line in normals.warnings(storage.load(model), chosen.get("false_alarm_rate", normals.RATE)):
         print(line, file=sys.stderr)
     complain(table.loc[table["status"] != "ok", "message"])
 
@@ -192,7 +198,7 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
     """Read NAME=VALUE texts, values as YAML: ``["seed=3", "digits=[1, 8]"]`` is ``{"seed": 3, "digits": [1, 8]}``."""
     import yaml
 
-    from flowlib.study import StudyError
+    from flowlib.study.parameters import StudyError
 
     values = {}
     for pair in pairs:
@@ -211,7 +217,7 @@ def main() -> None:
     try:
         app()
     except Exception as error:
-        from flowlib.parallel import JobError
+        from flowlib.runtime.parallel import JobError
 
         origin = error.__cause__ if isinstance(error, JobError) else error  # a job's error is what it was in its worker
         if not type(origin).__module__.startswith("flowlib."):

@@ -2,7 +2,7 @@
 
 Preprocessing is part of the model and of its likelihood: an 8-bit level ``k`` becomes the point ``(k + u) / 256`` of
 its bin (``u`` = 1/2 when scoring, uniform noise when training), and a logit spreads the crowded ends, black and white,
-over the line. Then, ``levels`` times: squeeze, ``steps`` of flow (`flowlib.coupling`), split.
+over the line. Then, ``levels`` times: squeeze, ``steps`` of flow (`flowlib.kernels.coupling`), split.
 """
 
 import math
@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from flowlib.coupling_network import Neighbourhoods
-from flowlib.flow_steps import forward_steps, inverse_steps
+from flowlib.kernels.network import Neighbourhoods
+from flowlib.kernels.steps import forward_steps, inverse_steps
 
 LOG_TWO_PI = math.log(2 * math.pi)
 # of a coupling network's last layer: all couplings move at once, and an optimiser's first steps compound

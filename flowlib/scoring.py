@@ -25,7 +25,6 @@ from sklearn.covariance import LedoitWolf
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
-from flowlib import squares
 from flowlib.baselines import BLOCK, jpegls_size
 from flowlib.datasets import check_images
 from flowlib.glow import Glow
@@ -212,30 +211,6 @@ def likelihood_ratio(normal: Readings, recipe: Recipe, share: float = 0.2) -> Sc
         return readings.nll() + to_numpy(torch.cat(batches))
 
     return ratio
-
-
-def local_ratio(normal: Readings, steps: int = 200, batch_size: int = 16, seed: int = 0) -> ScoreFunction:
-    """Highest window mean of a local log-ratio, changed against unchanged, nats (`flowlib.squares`).
-
-    A small network learns on the pixels of normal images to tell made-up changes: cut-and-paste, grey-level shifts,
-    bumps, scratches. The window is chosen on a tenth of the normal images, which the network does not see.
-    """
-    held, images = np.split(normal.images, [math.ceil(len(normal.images) / 10)])
-
-    def statistics(batch: np.ndarray) -> Tensor:
-        return squares.pixel_statistics(torch.from_numpy(batch))
-
-    network = squares.train_ratio(images, statistics, steps, batch_size, seed)
-
-    @torch.inference_mode()
-    def maps(images: np.ndarray) -> np.ndarray:  # (N, H, W)
-        return np.concatenate(
-            [to_numpy(network(squares.pixel_statistics(batch.cpu()))[:n, 0]) for batch, n in in_batches(images)]
-        )
-
-    changed, _ = squares.made_up_changes(held, np.random.default_rng(seed))
-    window = squares.best_window(maps(held), maps(changed))
-    return lambda readings: squares.window_score(maps(readings.images), window).astype(np.float64)
 
 
 # --- densities of what the flow says -------------------------------------------------------------------------------

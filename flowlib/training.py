@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from flowlib import artifacts
-from flowlib.artifacts import Artifact, ArtifactError
 from flowlib.autoencoders import Autoencoder, ConvAutoencoder, FullyConnectedAutoencoder
 from flowlib.glow import Glow
+from flowlib.runtime import artifacts
+from flowlib.runtime.artifacts import Artifact, ArtifactError
 from flowlib.runtime.code import code_hash
 
 MODELS: dict[str, type[Any]] = {cls.__name__: cls for cls in (Glow, ConvAutoencoder, FullyConnectedAutoencoder)}

@@ -11,7 +11,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 def copy_of_project(root: Path) -> Path:
     """The project's layout: verified data linked in, no artifacts."""
-    from flowlib.download import ensure
+    from flowlib.runtime.download import ensure
 
     for folder in ("flowlib", "notebooks"):
         shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))

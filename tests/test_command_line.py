@@ -14,7 +14,13 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 
-from flowlib import __main__, detector, ingest, parallel, simulator
+from flowlib import __main__
+from flowlib.detector import model as detector_model
+from flowlib.detector import storage
+from flowlib.detector.model import Settings
+from flowlib.inspection import ingest
+from flowlib.runtime import parallel
+from flowlib.simulator import dataset
 
 
 def texture(seed: int, width: int = 48, height: int = 40) -> np.ndarray:
@@ -40,9 +46,9 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             yield executor
 
     monkeypatch.setattr(parallel, "processes", threads)
-    monkeypatch.setattr(detector.Settings.__init__, "__defaults__", (64, 3, 3, 0))  # size, two numbers of steps, seed
+    monkeypatch.setattr(Settings.__init__, "__defaults__", (64, 3, 3, 0))  # size, two numbers of steps, seed
     for name, number in (("PATCHES", 128), ("CROPS", 32), ("DAMAGED", 8)):
-        monkeypatch.setattr(detector, name, number)
+        monkeypatch.setattr(detector_model, name, number)
     monkeypatch.setenv("FLOWLIB_DATA", str(tmp_path / "data"))
 
 
@@ -77,7 +83,7 @@ def test_fit_and_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
         call(monkeypatch, "score", model, tmp_path / "new", "--out", out, "--settings", tmp_path / "settings.yaml") == 0
     )
     table = pd.read_csv(out / "scores.csv")
-    known = detector.load(model)
+    known = storage.load(model)
     row = known.choice.query("map == 'density' and way == 'mean'").index[0]
     assert table["threshold"][0] == pytest.approx(np.sort(known.calibration[row])[1], abs=1e-5)
     (tmp_path / "settings.yaml").write_text("stride: 4\n")
@@ -163,7 +169,7 @@ def test_simulate_and_ingest_pass_on_what_is_asked(
 ) -> None:
     table = pd.DataFrame({"video": ["a", "a", "b"], "status": ["ok", "refused", "ok"], "message": ["", "b is bad", ""]})
     asked = []
-    monkeypatch.setattr(simulator, "simulate", lambda *arguments: asked.append(arguments) or table)
+    monkeypatch.setattr(dataset, "simulate", lambda *arguments: asked.append(arguments) or table)
     monkeypatch.setattr(ingest, "ingest", lambda *arguments: asked.append(arguments) or table)
     numbers = ("--normal", 6, "--test-normal", 2, "--defective", 7, "--frames", 20, "--seed", 3)
     assert call(monkeypatch, "simulate", tmp_path, *numbers) == 0

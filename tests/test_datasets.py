@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from flowlib import datasets
-from flowlib.datasets import CLASS_NAMES, black_pixels, crop_to_object, gamma, invert, load
-from flowlib.download import DataError
+from flowlib.datasets import CLASS_NAMES, load
+from flowlib.experiments.black_pixels import black_pixels, crop_to_object, gamma, invert
+from flowlib.runtime.download import DataError
 
 IMAGES = arrays(np.uint8, st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 12), st.integers(1, 12)))
 

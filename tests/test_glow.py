@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 from torch.autograd.functional import jacobian
 
-from flowlib import Glow, coupling_network
-from flowlib.coupling import FlowStep, inverse_step
-from flowlib.coupling_network import Neighbourhoods, neighbourhoods, scatter
+from flowlib import Glow
 from flowlib.glow import OUTPUT_GAIN, Level, gaussian_log_prob, spread, squeeze, unsqueeze
+from flowlib.kernels import network
+from flowlib.kernels.coupling import FlowStep, inverse_step
+from flowlib.kernels.network import Neighbourhoods, neighbourhoods, scatter
 
 TOLERANCE = 1e-8
 
@@ -147,16 +148,16 @@ class TestFlowStep(BijectionTests):
 
     @pytest.mark.parametrize("piece", [0, 2**30], ids=["an image at a time", "all at once"])
     def test_gradients(self, monkeypatch, piece):
-        monkeypatch.setattr(coupling_network, "PIECE", piece)
+        monkeypatch.setattr(network, "PIECE", piece)
         x, *parameters = (t.clone().requires_grad_() for t in (self.inputs()[:, :2, :3, :3], *self.parameters))
         assert torch.autograd.gradcheck(FlowStep.apply, (x, self.bound, *parameters))
 
 
 def test_pieces_are_all_images_once_and_as_many_as_fit(monkeypatch):
-    monkeypatch.setattr(coupling_network, "PIECE", 1000)
+    monkeypatch.setattr(network, "PIECE", 1000)
     x = torch.arange(7.0).view(1, 7, 1, 1).expand(2, 7, 5, 4)
     for hidden, sizes in ((25, [2, 2, 2, 1]), (7, [7]), (100, [1] * 7)):
-        found = [x[:, some] for some in coupling_network.pieces(x, hidden)]
+        found = [x[:, some] for some in network.pieces(x, hidden)]
         assert [part.shape[1] for part in found] == sizes
         torch.testing.assert_close(torch.cat(found, 1), x)
 
@@ -167,7 +168,7 @@ def test_pieces_change_nothing(monkeypatch, layers):
     images = random_images(7, (1, 8, 8))
 
     def everything(piece: int) -> list[Tensor]:
-        monkeypatch.setattr(coupling_network, "PIECE", piece)
+        monkeypatch.setattr(network, "PIECE", piece)
         flow.zero_grad()
         likelihood = flow.log_prob(images)
         likelihood.sum().backward()

@@ -6,8 +6,10 @@ import pandas as pd
 import pytest
 import torch
 
-from flowlib import beyond, figures_scores, scoring
+from flowlib import scoring
 from flowlib.baselines import jpegls_size
+from flowlib.experiments import beyond
+from flowlib.figures.beyond import overview
 from flowlib.glow import Glow
 from flowlib.metrics import auroc
 from flowlib.scoring import SCORES, Readings, Score, read
@@ -180,7 +182,7 @@ def test_ratios_learn_from_normal_images_alone(flow, normal):
     noisy[:, 0, 4:7, 4:7] = np.random.default_rng(0).integers(0, 256, (60, 3, 3))
     for function in (
         scoring.likelihood_ratio(normal, RECIPE, 0.2),
-        scoring.local_ratio(normal, steps=60),
+        beyond.local_ratio(normal, steps=60),
     ):
         of_usual, of_noisy = function(read(flow, usual)), function(read(flow, noisy))
         assert of_usual.shape == (60,)
@@ -245,7 +247,7 @@ def test_jobs_score_every_test_and_the_choice_ranks_them():
 
 def test_overview_prints_what_was_reached():
     values = pd.DataFrame({"a": [0.9496, 0.9504], "b": [0.2, np.nan]}, index=["likelihood", "union"])
-    figure = figures_scores.overview(values, {"a": 0.95}, 1)
+    figure = overview(values, {"a": 0.95}, 1)
     texts = [(text.get_text(), text.get_weight()) for text in figure.axes[0].texts]
     reached = [(".949", "normal"), (".200", "normal"), (".950", "bold")]  # not rounded up to the target
     assert texts == [*reached, (".950", "normal")]  # the last is the target itself

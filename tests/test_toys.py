@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from flowlib.toys import HIGH, LOW, add_squares, frequencies
+from flowlib.datasets import HIGH, LOW, add_squares, frequencies
 
 PIXELS = st.one_of(st.just(0), st.just(255), st.integers(0, 255))
 IMAGES = arrays(np.uint8, st.tuples(st.integers(0, 5), st.integers(1, 3), st.just(7), st.just(9)), elements=PIXELS)

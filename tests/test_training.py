@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from flowlib import Glow, artifacts, training
-from flowlib.artifacts import Artifact, ArtifactError
+from flowlib import Glow, training
 from flowlib.glow import squeeze, unsqueeze
+from flowlib.runtime import artifacts
+from flowlib.runtime.artifacts import Artifact, ArtifactError
 from flowlib.runtime.code import closure, code_hash
 from flowlib.training import Model, Recipe, TrainingError, batch_indices, build, schedule, score, train, trained
 
@@ -328,7 +329,7 @@ def test_whatever_changes_is_trained_anew(data_folder: Path, trainings: list[Rec
 def test_code_is_part_of_the_key():
     """All that a trained model depends on: `flowlib.runtime.code` follows the imports."""
     assert training.model_parts(some_images(), GLOW)["code"] == code_hash("flowlib.training")
-    assert {"flowlib.glow", "flowlib.autoencoders", "flowlib.coupling"} <= closure("flowlib.training")
+    assert {"flowlib.glow", "flowlib.autoencoders", "flowlib.kernels.coupling"} <= closure("flowlib.training")
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-5], lambda data: data[:-1] + bytes([data[-1] ^ 1])])

@@ -54,14 +54,18 @@ def files_of(module: str) -> Iterator[Path]:
     if path is None:
         raise UnknownModule(f"{module} is no module of flowlib")
     yield path
-    waiting = [path.with_suffix(".cpp")]
-    seen = set()
+    yield from with_headers(path.with_suffix(".cpp"))
+
+
+def with_headers(source: Path) -> Iterator[Path]:
+    """A C++ file, where there is one, and the headers beside it that it includes, directly or not."""
+    waiting, seen = [source], set()
     while waiting:
-        source = waiting.pop()
-        if source not in seen and source.exists():
-            seen.add(source)
-            yield source
-            waiting += [source.parent / name for name in re.findall(r'#include "([^"]+)"', source.read_text())]
+        path = waiting.pop()
+        if path not in seen and path.exists():
+            seen.add(path)
+            yield path
+            waiting += [path.parent / name for name in re.findall(r'#include "([^"]+)"', path.read_text())]
 
 
 @cache

@@ -1,0 +1,1 @@
+"""The designs of the notebooks: what decides a result is a function here."""

@@ -1,0 +1,73 @@
+"""The frames of notebook 05: simulated videos, ingested and read back."""
+
+import re
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from flowlib.detector import made_up
+from flowlib.inspection.ingest import ingest
+from flowlib.inspection.media import layout, read_image, read_mask
+from flowlib.runtime.code import code_hash
+from flowlib.simulator.dataset import VIEWPOINTS, simulate
+
+VIEWS = tuple(VIEWPOINTS)
+
+
+class Shot(NamedTuple):
+    """A frame: label ("good" or a defect), blade, place in `VIEWS`, image ``(C, H, W)``, mask, regions ``(H, W)``."""
+
+    label: str
+    blade: int
+    view: int
+    image: np.ndarray
+    mask: np.ndarray
+    regions: np.ndarray
+
+    @property
+    def viewpoint(self) -> str:
+        return VIEWS[self.view]
+
+
+def prepare(
+    folder: Path, blades: tuple[int, int, int], frames: int, every: int, seed: int, executor: Executor
+) -> tuple[list[Shot], list[Shot]]:
+    """Simulate the videos of normal, normal test and defective `blades`, ingest them, and read the frames back.
+
+    Returns the training and the test shots. What is there already is not made again.
+    """
+    stem = f"{'-'.join(map(str, blades))}x{frames}_seed{seed}_{code_hash('flowlib.simulator.dataset')[:8]}"
+    videos, images = folder / f"videos_{stem}", folder / f"frames_{stem}_every{every}"
+    simulate(videos, *blades, frames=frames, seed=seed, executor=executor)
+    ingest(videos, images, frames=frames, every=every)
+    found = layout(images)
+    train = [shot("good", path, None, images) for path in found.normal]
+    return train, [shot(label, path, found.masks.get(path), images) for label, path in found.test]
+
+
+def shot(label: str, path: Path, mask: Path | None, root: Path) -> Shot:
+    parts = re.fullmatch(r"blade_(\d+)_(\w+)_f\d+", path.stem)
+    if parts is None:
+        raise ValueError(f"{path} is no frame of a simulated video: its name must be blade_NNN_VIEWPOINT_fNNNNNN")
+    image = read_image(path)
+    regions = np.asarray(Image.open(root / "regions" / label / path.name))
+    nothing = np.zeros(image.shape[1:], dtype=bool)
+    return Shot(
+        label, int(parts[1]), VIEWS.index(parts[2]), image, nothing if mask is None else read_mask(mask), regions
+    )
+
+
+def damaged(shots: Sequence[Shot], n: int, seed: int) -> list[Shot]:
+    """`n` copies of normal shots with a made-up defect each, of the kinds that are for choosing."""
+    rng = np.random.default_rng(seed)
+    copies = []
+    for i in range(n):
+        one = shots[i % len(shots)]
+        alike = [other.image for other in shots if other.image.shape == one.image.shape]
+        image, mask = made_up.damage(one.image, alike[rng.integers(len(alike))], made_up.CHOICE, rng)
+        copies.append(one._replace(label="made up", image=image, mask=mask))
+    return copies

@@ -1,0 +1,116 @@
+"""The borescope study (thesis section 5), on simulated videos: what notebook 05 prepares, and every method's maps."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from flowlib.autoencoders import ConvAutoencoder
+from flowlib.baselines import KNearestNeighbours, PCAReconstruction
+from flowlib.detector.model import PATCH, Detector
+from flowlib.detector.patches import dense_map, labelled_patches, padded, patch_map, random_patches
+from flowlib.experiments.borescope.frames import Shot
+from flowlib.glow import Glow
+from flowlib.runtime import artifacts
+from flowlib.runtime.artifacts import Arrays, Artifact
+from flowlib.runtime.code import code_hash
+from flowlib.simulator.dataset import REFLECTION as REFLECTION
+from flowlib.simulator.dataset import SHADOW as SHADOW
+from flowlib.training import Recipe, score, trained
+
+REDUCED = 8  # pixels on a side that patches are reduced to for PCA and nearest neighbours
+
+
+# --- maps of every method: one job each, lists of ``(H, W)`` float32 -------------------------------------------------
+
+
+def flow_maps(training: list[Shot], recipe: Recipe, n: int, shots: list[Shot]) -> list[np.ndarray]:
+    """Dense NLL in nats of a 32x32 patch; the flow is told the viewpoint where the recipe has classes."""
+    conditional = recipe.options.get("classes", 0) > 0
+    views = np.array([one.view for one in training])
+    patches, labels = labelled_patches([one.image for one in training], views, n, PATCH, recipe.seed)
+
+    def each(flow: Glow, one: Shot) -> np.ndarray:
+        return dense_map(flow, one.image, PATCH, 4, one.view if conditional else None)
+
+    model = trained(patches, recipe, labels if conditional else None)
+    return kept("flow", (patches, labels), recipe, shots, lambda one: each(model, one))  # type: ignore[arg-type]
+
+
+def autoencoder_maps(training: list[Shot], recipe: Recipe, n: int, shots: list[Shot]) -> list[np.ndarray]:
+    """Squared reconstruction error of a convolutional autoencoder, pixels in [0, 1], run over the whole image."""
+    patches = random_patches([one.image for one in training], n, PATCH, recipe.seed)
+    state = trained(patches, recipe).state_dict()
+
+    def each(one: Shot) -> np.ndarray:
+        H, W = one.image.shape[1:]
+        batch = padded(one.image, 8)
+        model = ConvAutoencoder(tuple(batch.shape[1:]), **recipe.options)  # type: ignore[arg-type]
+        model.load_state_dict(state)  # the weights know no size
+        with torch.inference_mode():
+            return model.squared_error(batch)[0, :H, :W].numpy()
+
+    return kept("autoencoder", (patches,), recipe, shots, each)
+
+
+def reference_maps(
+    name: str, training: list[Shot], n: int, stride: int, seed: int, shots: list[Shot]
+) -> list[np.ndarray]:
+    """ "PCA" or "kNN" of 32x32 patches reduced to 8x8, at a stride: the score of a patch, overlaps averaged."""
+    patches = random_patches([one.image for one in training], n, PATCH, seed)
+    model: Any = {"PCA": PCAReconstruction(32, seed), "kNN": KNearestNeighbours()}[name]
+    model.fit(reduced(patches))
+
+    def each(one: Shot) -> np.ndarray:
+        return patch_map(lambda some: model.score_samples(reduced(some)), one.image, PATCH, stride)
+
+    return kept(name, (patches,), stride, shots, each)
+
+
+def reduced(patches: np.ndarray) -> np.ndarray:
+    """Means of 4x4 blocks: uint8 ``(n, C, 32, 32)`` to ``(n, C, 8, 8)``."""
+    n, C = patches.shape[:2]
+    blocks = patches.reshape(n, C, REDUCED, PATCH // REDUCED, REDUCED, PATCH // REDUCED)
+    return np.rint(blocks.mean((3, 5))).astype(np.uint8)
+
+
+def detector_maps(detector: Detector, shots: list[Shot]) -> list[dict[str, np.ndarray]]:
+    """Every map of a detector, float16."""
+    found = [detector.all_maps(one.image) for one in shots]
+    return [{name: values.astype(np.float16) for name, values in each.items()} for each in found]
+
+
+def stride_maps(
+    training: list[Shot], recipe: Recipe, n: int, stride: int | None, shots: list[Shot]
+) -> tuple[list[np.ndarray], float]:
+    """NLL maps by the thesis's patches at a stride, or dense (at 4) where that is None, and the seconds an image."""
+    patches = random_patches([one.image for one in training], n, PATCH, recipe.seed)
+    flow = trained(patches, recipe)
+    began = time.perf_counter()
+    if stride is None:
+        found = [dense_map(flow, one.image, PATCH, 4) for one in shots]  # type: ignore[arg-type]
+    else:
+        found = [patch_map(lambda some: score(flow, some), one.image, PATCH, stride) for one in shots]
+    return [values.astype(np.float32) for values in found], (time.perf_counter() - began) / len(shots)
+
+
+def kept(
+    name: str, training: tuple[np.ndarray, ...], settings: object, shots: list[Shot], each: Callable[[Shot], np.ndarray]
+) -> list[np.ndarray]:
+    """Maps of shots, made once and kept."""
+
+    def make(_: Path) -> Artifact:
+        return Artifact({f"{i:05d}": each(one).astype(np.float32) for i, one in enumerate(shots)}, {})
+
+    parts = {
+        "name": name,
+        "training": [artifacts.array_hash(array) for array in training],
+        "settings": repr(settings),
+        "shots": artifacts.array_hash(np.concatenate([one.image.ravel() for one in shots])),
+        "code": code_hash(__name__),
+    }
+    arrays: Arrays = artifacts.cached("maps", parts, make).arrays
+    return [arrays[f"{i:05d}"] for i in range(len(shots))]

@@ -1,0 +1,114 @@
+"""What notebook 05 measures of maps and scores. Frames of a blade are alike: intervals resample blades, not frames."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.ndimage import label
+
+from flowlib.detector.model import LARGEST_SHARES, PATCH, image_score
+from flowlib.experiments.borescope.frames import Shot
+from flowlib.metrics import Interval, auroc, region_overlaps
+
+
+def best_way(normal: Sequence[Sequence[np.ndarray]], changed: Sequence[Sequence[np.ndarray]]) -> str:
+    """The way from a map to an image's score that best finds made-up defects; maps of each seed, then of each image."""
+
+    def found(way: str) -> float:
+        share = LARGEST_SHARES[way]
+        return float(
+            np.mean(
+                [auroc(*(image_scores(group, share) for group in pair)) for pair in zip(normal, changed, strict=True)]
+            )
+        )
+
+    return max(LARGEST_SHARES, key=found)
+
+
+def image_scores(maps: Sequence[np.ndarray], share: float) -> np.ndarray:
+    return np.array([image_score(values, share) for values in maps])
+
+
+def blade_auroc(
+    normal: np.ndarray,
+    anomalous: np.ndarray,
+    normal_blades: np.ndarray,
+    anomalous_blades: np.ndarray,
+    resamples: int = 400,
+    seed: int = 0,
+) -> Interval:
+    """AUROC of image scores ``(S, N)`` and ``(S, M)``, mean over seeds, and its 95 % interval over blades and seeds."""
+    rng = np.random.default_rng(seed)
+    value = np.mean([auroc(a, b) for a, b in zip(normal, anomalous, strict=True)])
+    draws = []
+    for _ in range(resamples):
+        n, m = resampled(normal_blades, rng), resampled(anomalous_blades, rng)
+        seeds = rng.integers(len(normal), size=len(normal))
+        draws.append(np.mean([auroc(normal[s][n], anomalous[s][m]) for s in seeds]))
+    return Interval(float(value), *np.quantile(draws, [0.025, 0.975]).tolist())
+
+
+def blade_mean(
+    sums: np.ndarray, weights: np.ndarray, blades: np.ndarray, resamples: int = 1000, seed: int = 0
+) -> Interval:
+    """Mean of what images add, `sums` ``(S, n)`` over `weights` ``(n,)``, with its interval over blades and seeds.
+
+    Images without weight count for nothing, nor do their blades.
+    """
+    rng = np.random.default_rng(seed)
+    sums, weights, blades = sums[:, weights > 0], weights[weights > 0], blades[weights > 0]
+    draws = []
+    for _ in range(resamples):
+        chosen, seeds = resampled(blades, rng), rng.integers(len(sums), size=len(sums))
+        draws.append(sums[seeds][:, chosen].mean(0).sum() / weights[chosen].sum())
+    return Interval(float(sums.mean(0).sum() / weights.sum()), *np.quantile(draws, [0.025, 0.975]).tolist())
+
+
+def resampled(blades: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Indices of the images of as many blades as there are, drawn with replacement."""
+    names = np.unique(blades)
+    return np.concatenate([np.flatnonzero(blades == name) for name in rng.choice(names, len(names))])
+
+
+def pixel_ranks(maps: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Of each image the sum over defect pixels of the share of all normal pixels below, and their number, ``(n,)``.
+
+    The sums over the numbers are the pixel AUROC.
+    """
+    background = np.sort(np.concatenate([values[~mask][::7] for values, mask in zip(maps, masks, strict=True)]))
+    sums = []
+    for values, mask in zip(maps, masks, strict=True):
+        below = np.searchsorted(background, values[mask], "left") + np.searchsorted(background, values[mask], "right")
+        sums.append(below.sum() / (2 * len(background)))
+    return np.array(sums), np.array([mask.sum() for mask in masks])
+
+
+def frame_overlaps(maps: Sequence[np.ndarray], masks: Sequence[np.ndarray], limit: float = 0.3) -> np.ndarray:
+    """Area under each frame's overlap curve up to the false-positive rate `limit`, ``(n,)``; 0 without a defect.
+
+    A defect is one region here, in however many pieces its mask falls; else as `metrics.region_overlaps`.
+    """
+    overlaps = []
+    for values, mask in zip(region_overlaps(maps, masks, limit), masks, strict=True):
+        pieces = np.bincount(label(mask, np.ones((3, 3)))[0][mask], minlength=1)[1:]
+        overlaps.append((values * pieces).sum() / max(pieces.sum(), 1))
+    return np.array(overlaps)
+
+
+def within_image(maps: Sequence[np.ndarray], inside: Sequence[np.ndarray], outside: Sequence[np.ndarray]) -> np.ndarray:
+    """AUROC of an image's pixels `inside` against those `outside`, ``(n,)``; every mask holds a pixel."""
+    return np.array([auroc(v[o], v[i]) for v, i, o in zip(maps, inside, outside, strict=True)])
+
+
+def across_border(mask: np.ndarray, patch: int = PATCH) -> bool | None:
+    """Whether a defect lies across a border of the thesis's patches; None where it is too large for one patch."""
+    rows, columns = np.nonzero(mask)
+    if np.ptp(rows) >= patch or np.ptp(columns) >= patch:
+        return None
+    return bool(rows.min() // patch != rows.max() // patch or columns.min() // patch != columns.max() // patch)
+
+
+def sizes(shots: Sequence[Shot]) -> pd.Series:
+    """Size class of each defect by its pixels: under 100, 100 to 1000, 1000 and more."""
+    pixels = [int(one.mask.sum()) for one in shots]
+    return pd.Series(pd.cut(pixels, [0, 100, 1000, np.inf], right=False, labels=["under 100", "100 to 999", "1000 up"]))

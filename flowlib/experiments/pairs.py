@@ -1,0 +1,78 @@
+"""The designs of notebooks 01 and 02: contaminated training sets, and every class against every other."""
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from flowlib.metrics import Interval, auroc, auroc_interval
+from flowlib.runtime.parallel import run
+from flowlib.training import Recipe, train_and_score
+
+
+def class_grid(
+    train: Sequence[np.ndarray],
+    test: Sequence[np.ndarray],
+    recipe: Recipe,
+    seeds: Sequence[int],
+    executor: Executor,
+    label: str,
+) -> np.ndarray:
+    """Train on each class alone and score the test images of all: scores ``(seeds, trained class, tested class, n)``.
+
+    `test` holds the same number n of images of each class.
+    """
+    tests = {f"{number:02d}": images for number, images in enumerate(test)}
+    jobs = [(images, replace(recipe, seed=seed), tests) for seed in seeds for images in train]
+    results = run(train_and_score, jobs, executor, label)
+    grid = [np.stack([scores[name] for name in tests]) for scores in results]
+    return np.stack(grid).reshape(len(seeds), len(train), len(test), -1)
+
+
+def pair_table(scores: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
+    """AUROC and interval of every ordered pair of a `class_grid`, a row a pair: normal, anomaly, auroc, low, high."""
+    rows = []
+    for a, normal in enumerate(names):
+        for b, anomaly in enumerate(names):
+            if a != b:
+                interval = auroc_interval(scores[:, a, a], scores[:, a, b])
+                rows.append((normal, anomaly, *interval))
+    return pd.DataFrame(rows, columns=["normal", "anomaly", "auroc", "low", "high"])
+
+
+def pair_matrix(scores: np.ndarray) -> np.ndarray:
+    """Mean AUROC over seeds of every ordered pair ``(trained, tested)``; NaN on the diagonal."""
+    seeds, classes = scores.shape[:2]
+    matrix = np.full((classes, classes), np.nan)
+    for a in range(classes):
+        for b in range(classes):
+            if a != b:
+                matrix[a, b] = np.mean([auroc(scores[s, a, a], scores[s, a, b]) for s in range(seeds)])
+    return matrix
+
+
+def rule_accuracy(matrix: np.ndarray, covariate: np.ndarray, resamples: int = 2000, seed: int = 0) -> Interval:
+    """How often 'fails where the anomalous class has more of it' is right, with an interval over classes.
+
+    `matrix` is a `pair_matrix`; `covariate` the mean of each class, ``(classes,)``. Classes are resampled, and a pair
+    is of two different classes, so that pairs that share a class move together.
+    """
+    more = covariate[None, :] > covariate[:, None]
+    right = np.where(np.isnan(matrix), np.nan, (matrix < 0.5) == more)
+    return class_bootstrap(right, resamples, seed)
+
+
+def class_bootstrap(values: np.ndarray, resamples: int = 2000, seed: int = 0) -> Interval:
+    """Mean of ``(classes, classes)`` values over the pairs that are not NaN, classes resampled for the interval."""
+    rng = np.random.default_rng(seed)
+    classes = len(values)
+    means = []
+    for _ in range(resamples):
+        chosen = rng.integers(classes, size=classes)
+        drawn = values[np.ix_(chosen, chosen)]
+        if not np.isnan(drawn).all():
+            means.append(np.nanmean(drawn))
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Interval(float(np.nanmean(values)), float(low), float(high))

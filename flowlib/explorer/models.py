@@ -1,0 +1,142 @@
+"""What the explorer looks at, and with which models: pictures read from anywhere, and how each model makes maps."""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from flowlib.autoencoders import ConvAutoencoder
+from flowlib.detector import fitting, maps, storage
+from flowlib.detector.fitting import restored
+from flowlib.detector.model import PATCH, Detector, DetectorError, Settings
+from flowlib.detector.patches import labelled_patches, padded, position_nll, random_patches
+from flowlib.experiments.borescope.frames import Shot
+from flowlib.explorer.pictures import Picture
+from flowlib.glow import Glow
+from flowlib.runtime import artifacts, parallel
+from flowlib.runtime.artifacts import Arrays
+from flowlib.runtime.code import code_hash
+from flowlib.training import Recipe, to_numpy, trained
+
+
+@dataclass(frozen=True)
+class Method:
+    """A model, and how it makes maps.
+
+    scores: names of its maps; unit: theirs. pixels: of a picture, the value of each pixel, ``(h, w)``, of which windows
+    take the sum or mean. patches: of a picture's patches ``(n, C, p, p)``, the score of each, ``(n,)``. A detector
+    makes all its maps at once, dense, and brings its own calibration: stride and window mean nothing to it.
+    """
+
+    scores: tuple[str, ...]
+    unit: str
+    pixels: Callable[[Picture], np.ndarray] | None = None
+    patches: Callable[[Picture, np.ndarray], np.ndarray] | None = None
+    sums: bool = True
+    detector: Detector | None = None
+
+
+def train_methods(
+    shots: Sequence[Shot], recipes: Mapping[str, Recipe], patches: int, executor: Executor
+) -> dict[str, Method]:
+    """The models of notebook 05, trained on random patches of normal shots, or taken from its cache."""
+    images, views = [one.image for one in shots], np.array([one.view for one in shots])
+    jobs: list[tuple[np.ndarray, Recipe, np.ndarray | None]] = []
+    for recipe in recipes.values():
+        if recipe.options.get("classes", 0):
+            cut, labels = labelled_patches(images, views, patches, PATCH, recipe.seed)
+            jobs.append((cut, recipe, labels))
+        else:
+            jobs.append((random_patches(images, patches, PATCH, recipe.seed), recipe, None))
+    found = parallel.run(parameters, jobs, executor, "models")
+    shape = (len(images[0]), PATCH, PATCH)
+    return {
+        name: flow_method(restored(arrays, recipe, shape), recipe.options.get("classes", 0))
+        if recipe.model == "Glow"
+        else autoencoder_method(arrays, recipe.options)
+        for (name, recipe), arrays in zip(recipes.items(), found, strict=True)
+    }
+
+
+def parameters(images: np.ndarray, recipe: Recipe, labels: np.ndarray | None = None) -> Arrays:
+    """One job: the parameters of a trained model, as `detector.restored` takes them."""
+    state = trained(images, recipe, labels).state_dict()
+    return {f"model.{name}": to_numpy(value) for name, value in state.items()}
+
+
+def flow_method(flow: Glow, views: int = 0) -> Method:
+    """NLL in nats; a flow that is told one of `views` viewpoints takes the likeliest where a picture has none."""
+
+    likeliest: dict[str, int] = {}
+
+    def view_of(picture: Picture) -> int | None:
+        if not views or picture.view is not None:
+            return picture.view if views else None
+        if picture.key not in likeliest:
+            totals = [position_nll(flow, picture.image, view).sum() for view in range(views)]
+            likeliest[picture.key] = int(np.argmin(totals))
+        return likeliest[picture.key]
+
+    def pixels(picture: Picture) -> np.ndarray:
+        return position_nll(flow, picture.image, view_of(picture))
+
+    def patches(picture: Picture, some: np.ndarray) -> np.ndarray:
+        view = view_of(picture)
+        labels = None if view is None else torch.full((len(some),), view)
+        with torch.inference_mode():
+            return -flow.log_prob_map(torch.from_numpy(some), labels=labels).sum((1, 2)).double().numpy()
+
+    return Method(("NLL",), "nats", pixels, patches)
+
+
+def autoencoder_method(arrays: Arrays, options: Mapping[str, Any]) -> Method:
+    """Squared reconstruction error of a convolutional autoencoder, pixels in [0, 1], mean over a window or patch."""
+
+    @lru_cache(maxsize=8)
+    def model(shape: tuple[int, int, int]) -> ConvAutoencoder:
+        return restored(arrays, Recipe("ConvAutoencoder", dict(options)), shape)  # the weights know no size
+
+    def pixels(picture: Picture) -> np.ndarray:
+        h, w = picture.image.shape[1:]
+        batch = padded(picture.image, 8)
+        with torch.inference_mode():
+            return model(tuple(batch.shape[1:])).squared_error(batch)[0, :h, :w].numpy()
+
+    def patches(picture: Picture, some: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return model(some.shape[1:]).anomaly_score(torch.from_numpy(some)).double().numpy()
+
+    return Method(("squared error",), "squared error", pixels, patches, sums=False)
+
+
+def detector_method(fitted: Detector) -> Method:
+    return Method(maps.NAMES, "normal widths", detector=fitted)
+
+
+def kept_detector(
+    images: Sequence[np.ndarray],
+    sources: Sequence[Any],
+    settings: Settings,
+    folder: Path,
+    executor: Executor,
+) -> tuple[Detector, Path]:
+    """The detector of `detector.fit`, kept in `folder` under a name made of all that determines it, and its folder,
+    which ``flowlib score`` takes."""
+    parts = {
+        "images": [artifacts.array_hash(image) for image in images],
+        "sources": [str(source) for source in sources],
+        "settings": asdict(settings),
+        "code": code_hash("flowlib.detector.fitting"),
+    }
+    place = Path(folder) / f"detector_{artifacts.key(parts)[:12]}"
+    try:
+        return storage.load(place), place
+    except DetectorError:
+        fitted = fitting.fit(images, sources, settings, executor)
+        storage.save(fitted, place)
+        return fitted, place

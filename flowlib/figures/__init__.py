@@ -1,0 +1,1 @@
+"""Pictures from tables and arrays; a module a notebook, and what they share."""

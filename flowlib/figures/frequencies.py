@@ -1,0 +1,166 @@
+"""The figures of notebook 04 (thesis Fig. 9 to 11 and what lies behind them), in the style of `flowlib.figures`.
+
+One colour a model throughout; a marker or a panel says the same. Frequencies are in cycles across the image.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from flowlib.figures.style import BLUE, GREEN, GREY, RED, STYLE
+
+MODELS = {"fully connected autoencoder": (BLUE, "o"), "convolutional autoencoder": (GREEN, "^"), "Glow": (RED, "s")}
+UNITS = dict.fromkeys(MODELS, "mean squared error, pixels in [0, 1]") | {"Glow": "negative log-likelihood (nats)"}
+UNIT = dict.fromkeys(MODELS, "squared error") | {"Glow": "nats"}
+
+
+def gratings(images: np.ndarray, table: pd.DataFrame) -> Figure:
+    """Thesis Fig. 9 with all ten frequencies: the brightest upright picture and the faintest rotated one of each.
+
+    `images` are uint8 ``(N, 1, H, W)`` and `table` their description (`flowlib.datasets.frequencies`).
+    """
+    frequencies = table["frequency"].unique()
+    with plt.rc_context(STYLE | {"axes.grid": False}):
+        figure, grid = plt.subplots(4, len(frequencies) // 2, figsize=(9, 8.2))
+        for place, frequency in enumerate(frequencies):
+            rows = table[table["frequency"] == frequency].sort_values("intensity")
+            brightest = rows[~rows["rotated"]].iloc[-1]
+            faintest = rows[rows["rotated"]].iloc[0]
+            high, column = divmod(place, grid.shape[1])
+            for axes, shown in zip(grid[2 * high : 2 * high + 2, column], (brightest, faintest), strict=True):
+                axes.imshow(images[shown.name, 0], cmap="gray", vmin=0, vmax=255)
+                axes.set(xticks=[], yticks=[])
+                cycles = f"{frequency} cycle{'s' if frequency > 1 else ''}"
+                axes.set_title(f"{cycles}, {shown['intensity']}", fontsize=12, loc="center")
+                axes.spines[:].set(visible=True, color=GREY)  # else a white stripe at the border joins the page
+    return figure
+
+
+def score_by_frequency(table: pd.DataFrame, scores: dict[str, np.ndarray], means: pd.DataFrame) -> Figure:
+    """Thesis Fig. 10: every test image against its frequency, a panel a model, with means and intervals.
+
+    `scores` ``(S, N)`` by model, of the images of `table`; `means`: model, frequency, value, low, high.
+    """
+    with plt.rc_context(STYLE):
+        figure, panels = plt.subplots(1, len(scores), figsize=(14.5, 4.8))
+        for axes, letter, (model, of_model) in zip(panels, "abc", scores.items(), strict=True):
+            colour, marker = MODELS[model]
+            jitter = within(table, table["intensity"]) * 0.7 - 0.35
+            axes.plot(table["frequency"] + jitter, of_model.mean(0), ".", ms=3.5, color=colour, alpha=0.45)
+            rows = means[means["model"] == model]
+            errors = [rows["value"] - rows["low"], rows["high"] - rows["value"]]
+            axes.errorbar(
+                rows["frequency"], rows["value"], errors, ls="", color="black", marker=marker, ms=6, capsize=4, zorder=5
+            )
+            axes.axvspan(5.5, 10.5, color="#f2f2f2", zorder=0)
+            axes.annotate("not made", (8, 0.5), xycoords=("data", "axes fraction"), rotation=90, color=GREY,
+                          ha="center", va="center")  # fmt: skip
+            axes.set(xlabel="frequency (cycles)", ylabel=UNITS[model], title=f"({letter}) {model}")
+            axes.set_xticks(sorted(table["frequency"].unique()))
+            axes.tick_params(axis="x", labelsize=11)
+            if model != "Glow":
+                axes.set_ylim(0, 1.05 * of_model.mean(0).max())
+    return figure
+
+
+def error_in_order_of_intensity(table: pd.DataFrame, scores: np.ndarray, slopes: pd.DataFrame, model: str) -> Figure:
+    """Thesis Fig. 11: an autoencoder's error of every test image in order of intensity; below, the slopes.
+
+    `scores` ``(S, N)`` of the images of `table`; `slopes`: frequency, value, low, high, per 100 grey levels.
+    """
+    colours = (BLUE, RED)
+    with plt.rc_context(STYLE):
+        figure, (above, below) = plt.subplots(2, 1, figsize=(11, 7.2), height_ratios=(1.6, 1))
+        for place, (frequency, rows) in enumerate(table.reset_index(drop=True).groupby("frequency")):
+            x = place + 0.06 + 0.88 * (rows["intensity"] - 75) / (256 - 75)
+            above.plot(x, scores[:, rows.index].mean(0), ".", ms=5, color=colours[place % 2])
+            row = slopes[slopes["frequency"] == frequency].iloc[0]
+            errors = [[row["value"] - row["low"]], [row["high"] - row["value"]]]
+            below.errorbar(
+                place + 0.5, row["value"], errors, color=colours[place % 2], marker=MODELS[model][1], capsize=4
+            )
+        names = slopes["frequency"]
+        for axes in (above, below):
+            axes.set_xticks(np.arange(len(names)) + 0.5, [str(f) for f in names])
+            axes.set_xlim(0, len(names))
+            axes.grid(axis="x", visible=False)
+            for edge in range(1, len(names)):
+                axes.axvline(edge, color="#e4e4e4", lw=1)
+        above.set(ylabel=UNITS[model], title=f"{model}: within each column, intensity 75 (left) to 256 (right)")
+        above.set_ylim(0, 1.05 * scores.mean(0).max())
+        zero_line(below)
+        below.set(xlabel="frequency (cycles)", ylabel="slope\n(squared error per 100 levels)")
+    return figure
+
+
+def slopes(table: pd.DataFrame) -> Figure:
+    """Slopes with intervals. Columns: model, trained_on, against ("frequency" or "intensity"), value, low, high.
+
+    Those of squared errors are drawn in thousandths; those of Glow on an axis that is logarithmic beyond 1000 nats, as
+    frequencies that it was not trained on can cost it any number of them.
+    """
+    per = {"frequency": "cycle", "intensity": "100 levels"}
+    with plt.rc_context(STYLE):
+        figure, grid = plt.subplots(2, len(MODELS), figsize=(13, 7.2))
+        for axes_row, against in zip(grid, per, strict=True):
+            for axes, (model, (colour, marker)) in zip(axes_row, MODELS.items(), strict=True):
+                unit, scale = ("nats", 1) if model == "Glow" else ("0.001 squared error", 1000)
+                rows = table[(table["model"] == model) & (table["against"] == against)]
+                value, low, high = (scale * rows[name] for name in ("value", "low", "high"))
+                axes.errorbar(
+                    rows["trained_on"], value, [value - low, high - value],
+                    ls="", color=colour, marker=marker, ms=8, capsize=5,
+                )  # fmt: skip
+                zero_line(axes)
+                axes.set(ylabel=f"{unit} per {per[against]}", title=f"{model}\nagainst {against}")
+                if model == "Glow":
+                    axes.set_yscale("symlog", linthresh=1000)
+                    axes.set_yticks([sign * 1000**k for sign in (-1, 1) for k in (1, 2, 3)] + [0])
+                axes.margins(x=0.25)
+        for axes in grid[1]:
+            axes.set_xlabel("frequencies trained on")
+    return figure
+
+
+def conditions(table: pd.DataFrame, names: Sequence[str]) -> Figure:
+    """Mean score of each frequency under several conditions, a panel a model and a line a condition.
+
+    Columns: condition, model, frequency, value, low, high; scores are divided by the caller if they need to be.
+    """
+    styles: list[dict[str, Any]] = [
+        {"color": RED, "marker": "s", "ls": "-"},
+        {"color": BLUE, "marker": "o", "ls": "--"},
+        {"color": GREEN, "marker": "^", "ls": ":"},
+    ]
+    with plt.rc_context(STYLE):
+        figure, panels = plt.subplots(1, len(MODELS), figsize=(14.5, 4.8))
+        for axes, model in zip(panels, MODELS, strict=True):
+            for name, style in zip(names, styles, strict=False):
+                rows = table[(table["model"] == model) & (table["condition"] == name)]
+                for part in (rows[rows["frequency"] <= 5], rows[rows["frequency"] > 5]):
+                    errors = [part["value"] - part["low"], part["high"] - part["value"]]
+                    label = name if part["frequency"].max() <= 5 else None
+                    axes.errorbar(part["frequency"], part["value"], errors, capsize=3, label=label, **style)
+            unit = "negative log-likelihood\n(nats per pixel)" if model == "Glow" else UNITS[model]
+            axes.set(xlabel="frequency (cycles)", ylabel=unit, title=model)
+            axes.set_xticks(sorted(table["frequency"].unique()))
+            axes.tick_params(axis="x", labelsize=11)
+            if model != "Glow":
+                axes.set_ylim(0, 1.05 * table.loc[table["model"] == model, "high"].max())
+        handles = panels[-1].get_legend_handles_labels()
+        figure.legend(*handles, loc="outside upper center", ncols=len(names))
+    return figure
+
+
+def within(table: pd.DataFrame, values: pd.Series) -> pd.Series:
+    """Rank of each value among those of its frequency, from 0 to 1."""
+    return values.groupby(table["frequency"]).rank(pct=True)
+
+
+def zero_line(axes: Axes) -> None:
+    axes.axhline(0, color=GREY, lw=1.2, ls="--", zorder=0)

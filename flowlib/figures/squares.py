@@ -1,0 +1,143 @@
+"""The figures of notebook 03 (thesis 4.2, Fig. 7) and what goes beyond; style and `save` are those of `figures`."""
+
+from collections.abc import Mapping
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from flowlib.figures.style import BLUE, GREEN, GREY, ORANGE, RED, STYLE
+
+
+def histograms(scores: pd.DataFrame) -> Figure:
+    """Thesis Fig. 7: normalised histograms of each model's score. Columns: model (in the order of the panels), xlabel,
+    group (in the order of the legend, at most three), score.
+    """
+    with plt.rc_context(STYLE):
+        models = list(scores["model"].unique())
+        figure, panels = plt.subplots(1, len(models), figsize=(6.2 * len(models), 4.4), squeeze=False)
+        for axes, letter, model in zip(panels[0], "abcdef", models, strict=False):
+            rows = scores[scores["model"] == model]
+            low, high = np.quantile(rows["score"], [0, 0.995])
+            bins = np.linspace(low, high, 45)
+            for (group, values), colour, dashes in zip(
+                rows.groupby("group", sort=False)["score"], (GREY, BLUE, RED), (":", "-", "--"), strict=False
+            ):
+                # values beyond the last bin are counted in it, so that each histogram has area 1
+                shown = {"bins": bins, "density": True, "color": colour}
+                axes.hist(values.clip(upper=bins[-1]), alpha=0.18, **shown)
+                axes.hist(values.clip(upper=bins[-1]), histtype="step", lw=2, ls=dashes, label=group, **shown)
+            axes.set(title=f"({letter}) {model}", xlabel=rows["xlabel"].iloc[0], ylabel="density")
+        panels[0, 0].legend()
+    return figure
+
+
+def forest(table: pd.DataFrame) -> Figure:
+    """AUROC of each score on squares of each size, black and white. Columns: score, size, colour, auroc, low, high."""
+    with plt.rc_context(STYLE):
+        names, sizes = list(table["score"].unique()), list(table["size"].unique())
+        figure, panels = plt.subplots(1, len(sizes), figsize=(13.5, 1.5 + 0.36 * len(names)), sharey=True)
+        for axes, size in zip(panels, sizes, strict=True):
+            for colour, face, offset in (("black", "#222222", -0.17), ("white", "white", 0.17)):
+                rows = table[(table["size"] == size) & (table["colour"] == colour)].set_index("score").loc[names]
+                y = np.arange(len(names)) + offset
+                errors = [rows["auroc"] - rows["low"], rows["high"] - rows["auroc"]]
+                axes.errorbar(
+                    rows["auroc"], y, xerr=errors, ls="", marker="s", ms=6, color="#222222", mfc=face, elinewidth=1.2,
+                    label=f"{colour} squares",
+                )  # fmt: skip
+            axes.axvline(0.5, color=GREY, ls="--", lw=1.2, zorder=0)
+            axes.set(title=f"{size} squares", xlim=(-0.02, 1.02), xlabel="AUROC")
+            axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "", "0.5", "", "1"])
+            axes.set_yticks(range(len(names)), names)
+        panels[0].set_ylim(len(names) - 0.4, -0.6)
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
+    return figure
+
+
+def by_contrast(table: pd.DataFrame, moved: pd.DataFrame, spread: float) -> Figure:
+    """(a) AUROC by contrast of the square with its ring; (b) what the square does to the image's NLL.
+
+    `table`: score, contrast (middle of the bin, grey levels), auroc, low, high. `moved`: a row a marked shirt:
+    ring_contrast, change (nats), colour. `spread`: standard deviation of the NLL of normal test shirts, nats.
+    """
+    with plt.rc_context(STYLE):
+        figure, (left, right) = plt.subplots(1, 2, figsize=(13, 4.8))
+        names = table["score"].unique()
+        for shift, (name, colour, marker) in enumerate(
+            zip(names, (BLUE, GREEN, ORANGE, RED, "#222222"), "os^Dv", strict=False)
+        ):
+            rows = table[table["score"] == name]
+            errors = [rows["auroc"] - rows["low"], rows["high"] - rows["auroc"]]
+            x = rows["contrast"] + 2 * (shift - len(names) / 2)
+            left.errorbar(x, rows["auroc"], errors, color=colour, marker=marker, capsize=3, label=name)
+        left.axhline(0.5, color=GREY, ls="--", lw=1.2, zorder=0)
+        left.set(xlabel="contrast of the square with the ring around it (grey levels)", ylabel="AUROC", ylim=(0, 1.02))
+        left.set_title("(a) detection by contrast")
+        left.legend(fontsize=11, loc="lower center", ncols=2, bbox_to_anchor=(0.5, 0))
+        for name, face in (("black", "#222222"), ("white", "white")):
+            rows = moved[moved["colour"] == name]
+            right.plot(
+                rows["ring_contrast"], rows["change"], "s", ms=4, color="#222222", mfc=face, label=f"{name} squares"
+            )
+        right.axhspan(-spread, spread, color=BLUE, alpha=0.15, label="one standard deviation of normal shirts")
+        right.set(xlabel="contrast of the square with the ring around it (grey levels)", ylabel="change of NLL (nats)")
+        right.set_title("(b) what the square adds to its shirt's NLL")
+        right.legend(fontsize=11, loc="upper left")
+        limit = 1.6 * max(spread, np.abs(moved["change"]).quantile(0.99))
+        right.set_ylim(-limit, limit)
+    return figure
+
+
+def maps(images: np.ndarray, masks: np.ndarray, columns: Mapping[str, tuple[np.ndarray, float, float, str]]) -> Figure:
+    """Marked shirts ``(n, H, W)`` down, maps across; each column one scale.
+
+    `columns`: title to maps ``(n, H, W)``, the scale's ends, and its unit. The square is outlined.
+    """
+    with plt.rc_context(STYLE | {"axes.grid": False}):
+        n, across = len(images), len(columns) + 1
+        figure, grid = plt.subplots(n, across, figsize=(2.35 * across, 2.05 * n + 0.9), squeeze=False)
+        for row in range(n):
+            grid[row, 0].imshow(images[row], cmap="gray", vmin=0, vmax=255)
+            outline(grid[row, 0], masks[row])
+        for column, (values, low, high, unit) in enumerate(columns.values(), start=1):
+            colours = "RdBu_r" if low < 0 else "cividis"
+            for row in range(n):
+                image = grid[row, column].imshow(values[row], cmap=colours, vmin=low, vmax=high)
+                outline(grid[row, column], masks[row])
+            bar = figure.colorbar(image, ax=grid[:, column], location="bottom", shrink=0.9, pad=0.02)
+            bar.set_label(unit, fontsize=13)
+            bar.ax.tick_params(labelsize=11)
+        for axes, title in zip(grid[0], ("marked shirt", *columns), strict=True):
+            axes.set_title(title, fontsize=13, loc="center")
+        for axes in grid.flat:
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+    return figure
+
+
+def outline(axes: Axes, mask: np.ndarray) -> None:
+    """Frame the square one pixel outside of it."""
+    rows, columns = np.nonzero(mask)
+    corner = (columns.min() - 1.5, rows.min() - 1.5)
+    width, height = float(np.ptp(columns)) + 3, float(np.ptp(rows)) + 3
+    axes.add_patch(plt.Rectangle(corner, width, height, fill=False, color=GREEN, lw=1.6))
+
+
+def controls(table: pd.DataFrame, bound: float) -> Figure:
+    """AUROC of plain NLL under one change at a time, with the claim's `bound`. Columns: change, auroc, low, high."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(9, 1.3 + 0.4 * len(table)))
+        y = np.arange(len(table))
+        errors = [table["auroc"] - table["low"], table["high"] - table["auroc"]]
+        axes.errorbar(table["auroc"], y, xerr=errors, ls="", marker="o", color=BLUE, ms=7, capsize=4)
+        axes.set_yticks(y, table["change"])
+        axes.invert_yaxis()
+        for value, label, colour in ((0.5, "chance", GREY), (bound, "the claim's criterion", RED)):
+            axes.axvline(value, color=colour, ls="--", lw=1.4, zorder=0)
+            where = ("data", "axes fraction")
+            axes.annotate(label, (value, 1), (0, 4), where, "offset points", color=colour, ha="center")
+        axes.set(xlim=(0, 1), xlabel="AUROC of NLL over all squares")
+    return figure

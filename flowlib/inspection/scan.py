@@ -1,0 +1,315 @@
+"""A detector put to work: a folder, video or image in; a table of verdicts, overlays, heat maps and tracks out.
+
+A file that cannot be read gets a row with the reason, and the rest goes on.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from concurrent.futures import BrokenExecutor, Executor, as_completed
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import tifffile
+import yaml
+from filelock import FileLock, Timeout
+from tqdm.auto import tqdm
+
+from flowlib.detector.model import Detector, DetectorError, resized, worst_region
+from flowlib.detector.storage import load
+from flowlib.inspection import overlays
+from flowlib.inspection.media import MediaError, is_video, layout, media_files
+from flowlib.inspection.normals import RATE, frames_of, named, unmarked
+from flowlib.inspection.verdicts import Rows, picture_paths, read_table, remove, write_table
+from flowlib.runtime import artifacts, parallel
+from flowlib.runtime.code import code_hash
+from flowlib.runtime.files import replacing, write_text
+
+PROCESSES_FROM = 12  # pictures: fewer are scored before other processes would have started
+SETTINGS = ("map", "way", "false_alarm_rate")
+
+
+class InspectionError(ValueError):
+    """Nothing can be scored as asked; the message names the folder or argument and says what to do."""
+
+
+class Job(NamedTuple):
+    """A file, its path in the folder that is scored, its label, and the path of its pictures without a suffix."""
+
+    path: Path
+    file: str
+    label: str
+    name: str
+
+
+class Run(NamedTuple):
+    """What all files of a run have in common; `key` changes with whatever changes a score or a picture."""
+
+    model: Path
+    out: Path
+    map_name: str
+    way: str
+    rate: float
+    frames: int
+    maps: bool
+    key: str
+
+
+def scan(
+    model: Path,
+    source: Path,
+    out: Path,
+    settings: Mapping[str, Any] | None = None,
+    frames: int = 60,
+    maps: bool = False,
+    executor: Executor | None = None,
+) -> pd.DataFrame:
+    """Score an image, a video, or every image and video of a folder with the detector that `detector.save` wrote.
+
+    Arguments
+    ---------
+    model: folder of the detector.
+    source: a file or a folder; of a folder with ``train`` and ``test`` (MVTec AD), the files of ``test``.
+    out: a folder, not in `source`. Run again, it goes on: files that are in its scores.csv, and neither changed nor
+        refused, are left as they are if detector and settings are the same. A file's results appear together.
+    settings: any of "map", "way" (of `Detector.choice`) and "false_alarm_rate", in place of the detector's and 0.05.
+    frames: evenly spread ones of each video are scored, or all of a shorter one. Rows with markings in the corners are
+        left out (`normals.unmarked`): they are dimmed in overlays and 0 in maps.
+    maps: write the maps, too.
+    executor: runs a job a file; by default this process for a few images, else processes on this machine.
+
+    Writes
+    ------
+    scores.csv: the returned table.
+    overlays/FOLDER/STEM.png, heatmaps/FOLDER/STEM.png: pictures (`flowlib.inspection.overlays`), STEM_f000120 for frame
+        120 of a video. Files of a folder that differ by suffix only keep it: STEM.png.png.
+    tracks/FOLDER/STEM.png: a video's score over time.
+    maps/FOLDER/STEM.tiff: float32, of the image's own size, higher is more anomalous; for a file of ``test``, FOLDER is
+        the path below ``test``, as the evaluation of MVTec AD has it.
+    settings.json: what it was made of and with.
+
+    Returns
+    -------
+    a row an image or scored frame: file (path in `source`), score, threshold, anomalous (score above threshold), x0,
+    y0, x1, y1 (the box of the worst region in the image's own pixels, x1 and y1 excluded), frame and seconds (of
+    videos), label (the folder in ``test``), status, message, overlay (path in `out`), fingerprint. Status: "ok"; or, in
+    a row without a score, "refused" (the file could not be read) or "damaged" (of the video only the frames in the rows
+    above could be).
+
+    Raises
+    ------
+    InspectionError: an argument is wrong, `out` lies in `source`, is of another source, in use or not writable, or no
+        file could be read.
+    DetectorError: there is no detector, or it has not the map or way of `settings`.
+    MediaError: a file of ``test`` has no label.
+    """
+    model, source, out = Path(model), Path(source), Path(out)
+    run = new_run(model, out, settings or {}, frames, maps)
+    jobs = plan(source)
+    if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
+        raise InspectionError(f"out {out} lies in {source}, which is scored: name a folder outside of it")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with FileLock(out / ".lock", timeout=0):
+            claim(source, run)
+            table = score_jobs(jobs, run, executor)
+    except Timeout as error:
+        raise InspectionError(f"{out} is being written by another run: wait for it, or name another folder") from error
+    except BrokenExecutor as error:
+        raise InspectionError(
+            f"a process that scored {source} was ended, perhaps for want of memory: run again, it goes on where it was"
+        ) from error
+    except OSError as error:
+        raise InspectionError(f"{out} cannot be written ({error}): free space, or name another folder") from error
+    if not (table["status"] == "ok").any():
+        first = table["message"].iloc[0]
+        raise InspectionError(
+            f"nothing in {source} could be scored, see {out / 'scores.csv'}; the first reason: {first}"
+        )
+    return table
+
+
+def new_run(model: Path, out: Path, settings: Mapping[str, Any], frames: int, maps: bool) -> Run:
+    """Check what was asked for before anything is written."""
+    if unknown := [str(name) for name in settings if name not in SETTINGS]:
+        raise InspectionError(f"settings have {', '.join(unknown)}: the keys are {', '.join(SETTINGS)}")
+    for name in ("map", "way"):
+        if not isinstance(settings.get(name, ""), str):
+            raise InspectionError(
+                f"{name} is {settings[name]!r}, it must be one of the names in the detector's choice.csv"
+            )
+    rate = settings.get("false_alarm_rate", RATE)
+    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < 1:
+        raise InspectionError(f"false_alarm_rate is {rate!r}, it must lie between 0 and 1, such as 0.05")
+    if frames < 1:
+        raise InspectionError(f"frames is {frames}, it must be at least 1")
+    detector = load(model)
+    detector = replace(detector, map_name=settings.get("map", detector.map_name), way=settings.get("way", detector.way))
+    detector.row  # noqa: B018  # raises where there is no such choice
+    parts = {
+        "detector": hashlib.sha256((model / "detector.safetensors").read_bytes()).hexdigest(),
+        "code": code_hash(__name__),
+        "settings": [detector.map_name, detector.way, rate, frames, maps],
+    }
+    return Run(model, out, detector.map_name, detector.way, rate, frames, maps, artifacts.key(parts)[:16])
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The settings in a YAML file. Raises InspectionError when it is missing or holds anything but keys and values."""
+    try:
+        found = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InspectionError(f"settings {path} cannot be read: {' '.join(str(error).split())}") from None
+    if not isinstance(found, dict):
+        raise InspectionError(f"settings {path} must hold lines such as false_alarm_rate: 0.05")
+    return found
+
+
+def plan(source: Path) -> list[Job]:
+    """The files to score, in their order. Files of one name but for the suffix keep theirs in the names of pictures."""
+    if not source.exists():
+        raise InspectionError(f"{source} is missing: name a folder, a video or an image")
+    if not source.is_dir():
+        return [Job(source, source.name, "", source.stem)]
+    found = layout(source)
+    files = found.test or [("", path) for path in media_files(source)]
+    if not files:
+        raise InspectionError(
+            f"{source} holds no image or video: name a folder of PNG, JPEG, TIFF, MP4, AVI, ... files"
+        )
+    jobs = []
+    stems = Counter(path.with_suffix("") for _, path in files)
+    for label, path in files:
+        place = path.relative_to(source)
+        name = place.with_suffix("") if stems[path.with_suffix("")] == 1 else place
+        jobs.append(Job(path, place.as_posix(), label, name.as_posix()))
+    return jobs
+
+
+def claim(source: Path, run: Run) -> None:
+    """Note in the folder what it is made of and with; InspectionError when it is made of another source already."""
+    path = run.out / "settings.json"
+    other = ""
+    with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
+        other = json.loads(path.read_text(encoding="utf-8"))["source"]
+    if other not in ("", str(source.resolve())):
+        raise InspectionError(f"{run.out} holds the scores of {other}: name another folder for those of {source}")
+    facts: dict[str, Any] = {
+        "source": str(source.resolve()),
+        "model": str(run.model),
+        "map": run.map_name,
+        "way": run.way,
+    }
+    facts |= {"false_alarm_rate": run.rate, "frames": run.frames, "maps": run.maps, "key": run.key}
+    write_text(path, json.dumps(facts, indent=2) + "\n")
+
+
+def score_jobs(jobs: list[Job], run: Run, executor: Executor | None) -> pd.DataFrame:
+    """Score what is not in scores.csv yet; the table is written anew after each file."""
+    rows, files = read_table(run.out), [job.file for job in jobs]
+    for gone in rows.keys() - set(files):
+        remove(rows.pop(gone), [], run.out, run.maps)
+    todo = [job for job in jobs if not is_current(rows.get(job.file, []), job, run)]
+    write_table(run.out, rows, files)
+    pictures = sum(run.frames if is_video(job.path) else 1 for job in todo)
+    with ExitStack() as stack:
+        if executor is None and len(todo) > 1 and pictures >= PROCESSES_FROM:
+            executor = stack.enter_context(parallel.processes())
+        done = results(todo, run, executor)
+        for job, new in tqdm(done, total=len(todo), desc="scoring", unit="file", disable=None):
+            remove(rows.get(job.file, []), new, run.out, run.maps)
+            rows[job.file] = new
+            write_table(run.out, rows, files)
+    return write_table(run.out, rows, files)
+
+
+def results(jobs: list[Job], run: Run, executor: Executor | None) -> Iterator[tuple[Job, Rows]]:
+    if executor is None:
+        yield from ((job, inspect(job, run, bar=True)) for job in jobs)
+        return
+    futures = {executor.submit(inspect, job, run): job for job in jobs}
+    for future in as_completed(futures):
+        yield futures[future], future.result()
+
+
+def inspect(job: Job, run: Run, bar: bool = False) -> Rows:
+    """Score one file, a frame at a time, write its pictures and return its rows of scores.csv."""
+    detector = opened(run.model, run.key, run.map_name, run.way)
+    threshold = round(detector.threshold(run.rate), 6)
+    blank = {"file": job.file, "label": job.label, "status": "ok", "message": "", "overlay": ""}
+    blank["fingerprint"] = fingerprint(job, run)
+    rows: Rows = []
+    try:
+        inspected, frames = unmarked(job.path), frames_of(job.path, run.frames)
+        for frame in tqdm(frames, desc=job.path.name, unit="frame", leave=False, disable=None if bar else True):
+            place = job.name if not is_video(job.path) else f"{job.name}_f{frame.index:06}"
+            row = blank | {"threshold": threshold, "overlay": f"overlays/{place}.png"}
+            if is_video(job.path):
+                row |= {"frame": frame.index, "seconds": frame.seconds}
+            rows.append(row | judge(detector, threshold, frame.image, inspected, row, run))
+    except (MediaError, DetectorError) as error:
+        status = "damaged" if any(row["status"] == "ok" for row in rows) else "refused"
+        rows.append(blank | {"status": status, "message": named(error, job.path)})
+    scored = [row for row in rows if row["status"] == "ok"]
+    if is_video(job.path) and scored:
+        title = f"{job.file}, map {run.map_name!r}"
+        figure = overlays.track(pd.DataFrame(scored), threshold, title)
+        with replacing(run.out / "tracks" / f"{job.name}.png") as path:
+            figure.savefig(path, format="png", metadata={"Software": None})
+    return rows
+
+
+def judge(
+    detector: Detector, threshold: float, image: np.ndarray, inspected: slice, row: dict[str, Any], run: Run
+) -> dict[str, Any]:
+    """Score the inspected rows of an image and write its pictures: the columns of scores.csv that this gives."""
+    part, level = image[:, inspected], detector.level
+    worked = detector.working_map(part)
+    score = round(detector.score(worked), 6)
+    values = np.zeros(image.shape[1:], dtype=np.float32)  # 0, what is usual, where nothing was inspected
+    values[inspected] = resized(worked, part.shape[1:])
+    top, region = inspected.start or 0, worst_region(values[inspected], level)
+    region = region._replace(y0=region.y0 + top, y1=region.y1 + top)
+    paths = picture_paths(row, run.out)
+    note = f"{row['seconds']:.2f} s, frame {row['frame']}" if "frame" in row else ""
+    for path, picture in (
+        (paths["overlay"], overlays.overlay(image, values, level, region, score, threshold, note, inspected)),
+        (paths["heatmap"], overlays.heat_map(values, level)),
+    ):
+        with replacing(path) as temporary:
+            picture.save(temporary, "PNG", compress_level=1)
+    if run.maps:
+        with replacing(paths["map"]) as temporary:
+            tifffile.imwrite(temporary, values)
+    return {"score": score, "anomalous": score > threshold, **region._asdict()}
+
+
+@lru_cache(maxsize=2)
+def opened(model: Path, key: str, map_name: str, way: str) -> Detector:
+    """A detector, read once by each process; `key` tells when it has changed."""
+    return replace(load(model), map_name=map_name, way=way)
+
+
+def fingerprint(job: Job, run: Run) -> str:
+    """Whether a row is still true: size and time of change of its file, and the key of the run."""
+    try:
+        stat = job.path.stat()
+    except OSError:
+        return run.key
+    return f"{stat.st_size}@{stat.st_mtime_ns} {run.key}"
+
+
+def is_current(rows: Rows, job: Job, run: Run) -> bool:
+    mark = fingerprint(job, run)
+    return bool(rows) and all(
+        row["fingerprint"] == mark
+        and row["status"] != "refused"
+        and (not row["overlay"] or (run.out / row["overlay"]).exists())
+        for row in rows
+    )

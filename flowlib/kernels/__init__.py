@@ -1,0 +1,1 @@
+"""A step of flow: in torch, and compiled."""

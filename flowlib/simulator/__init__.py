@@ -1,0 +1,1 @@
+"""Borescope videos of engine blades, made up: surface, defects, camera, data set."""

@@ -1,0 +1,229 @@
+"""Notebook 03: made-up changes are no squares, maps sum to scores, the local ratio learns, intervals are paired."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.ndimage import binary_dilation
+
+from flowlib import Glow
+from flowlib.detector import local_ratio, made_up
+from flowlib.experiments import squares
+from flowlib.metrics import auroc
+from flowlib.training import Recipe, train_and_score
+
+GLOW = Recipe("Glow", {"levels": 2, "steps": 2, "hidden_channels": 4}, steps=2, batch_size=4)
+AUTOENCODER = Recipe("ConvAutoencoder", {"channels": (4, 4, 4)}, steps=2, batch_size=4)
+properties = settings(derandomize=True, max_examples=25, deadline=None)
+seeds = st.integers(0, 2**32 - 1)
+
+
+def garments(n: int, seed: int = 0) -> np.ndarray:
+    """Smooth grey squares of 8x8 on black 12x12 images, uint8 ``(n, 1, 12, 12)``."""
+    rng = np.random.default_rng(seed)
+    images = np.zeros((n, 1, 12, 12), np.uint8)
+    images[:, :, 2:10, 2:10] = rng.integers(90, 160, (n, 1, 1, 1)) + rng.integers(-5, 6, (n, 1, 8, 8))
+    return images
+
+
+@pytest.fixture(autouse=True)
+def own_artifacts(tmp_path, monkeypatch):
+    monkeypatch.setenv("FLOWLIB_DATA", str(tmp_path))
+
+
+def test_made_up_changes_mark_what_changed_and_are_never_rectangles():
+    images = garments(200)
+    before = images.copy()
+    changed, masks = made_up.made_up_changes(images, np.random.default_rng(1))
+    assert np.array_equal(images, before)
+    assert (changed[:, 0][masks] != images[:, 0][masks]).all()
+    assert not any(made_up.fills_a_rectangle(mask) for mask in masks)
+    assert 3 <= np.median(masks.sum((1, 2))) <= 20
+    again, _ = made_up.made_up_changes(images, np.random.default_rng(1))
+    assert np.array_equal(changed, again)
+
+
+@given(arrays(np.uint8, st.tuples(st.integers(1, 4), st.just(1), st.integers(7, 16), st.integers(7, 16))), seeds)
+@properties
+def test_made_up_changes_of_any_images_stay_with_their_masks(images, seed):
+    images[:, 0, 3, 4] |= 1  # some object
+    before = images.copy()
+    changed, masks = made_up.made_up_changes(images, np.random.default_rng(seed))
+    assert np.array_equal(images, before)
+    assert (changed.dtype, changed.shape) == (np.uint8, images.shape)
+    assert (masks.dtype, masks.shape) == (np.bool_, (len(images), *images.shape[2:]))
+    for image, new, mask in zip(images[:, 0], changed[:, 0], masks, strict=True):
+        assert mask.any()
+        assert not made_up.fills_a_rectangle(mask)
+        assert (new[mask] != image[mask]).all()
+        for axis in (0, 1):  # small, as far as what changes goes: a scratch or a bump, no texture over the image
+            assert np.ptp(np.flatnonzero(mask.any(axis))) < 16
+        again, _ = made_up.made_up_changes(images, np.random.default_rng(seed))
+        assert np.array_equal(again, changed)
+
+
+@given(st.integers(2, 9), st.integers(2, 9), st.data())
+@properties
+def test_a_filled_box_is_a_rectangle_and_no_longer_without_one_pixel_or_with_one_more(H, W, data):
+    rows, columns = (
+        sorted(data.draw(st.lists(st.integers(0, n), min_size=2, max_size=2, unique=True))) for n in (H, W)
+    )
+    mask = np.zeros((H + 1, W + 1), bool)
+    mask[rows[0] : rows[1] + 1, columns[0] : columns[1] + 1] = True
+    assert made_up.fills_a_rectangle(mask)
+    size = mask.sum()
+    y, x = data.draw(st.tuples(st.integers(0, H), st.integers(0, W)))
+    mask[y, x] ^= True
+    assert not made_up.fills_a_rectangle(mask) or size == 2
+    assert made_up.fills_a_rectangle(mask.T) == made_up.fills_a_rectangle(mask)
+
+
+@given(arrays(np.int8, st.tuples(st.integers(1, 3), st.integers(1, 11), st.integers(1, 11))), st.data())
+@properties
+def test_window_score_is_the_highest_mean_of_all_windows_and_follows_shift_and_scale(values, data):
+    maps = values.astype(np.float32)
+    window = data.draw(st.integers(1, min(maps.shape[1:])))
+    means = np.lib.stride_tricks.sliding_window_view(maps, (window, window), (1, 2)).mean((3, 4), dtype=float)
+    found = squares.window_score(maps, window)
+    np.testing.assert_allclose(found, means.max((1, 2)), atol=1e-9)
+    np.testing.assert_allclose(squares.window_score(3 * maps + 7, window), 3 * found + 7, atol=1e-9)
+    np.testing.assert_allclose(squares.window_score(maps[:, ::-1].transpose(0, 2, 1), window), found, atol=1e-9)
+
+
+@given(st.integers(2, 6), st.integers(1, 8), st.floats(0.1, 10), st.floats(-5, 5), seeds)
+@properties
+def test_standardised_maps_know_no_unit(n, side, scale, shift, seed):
+    maps, normal = np.random.default_rng(seed).normal(size=(2, n, side, side))
+    expected = squares.standardised(maps, normal)
+    np.testing.assert_allclose(
+        squares.standardised(scale * maps + shift, scale * normal + shift), expected, rtol=1e-6, atol=1e-6
+    )
+    assert np.array_equal(squares.standardised(maps, normal[::-1]).round(9), expected.round(9))
+
+
+@given(st.integers(1, 4), st.integers(1, 6), st.integers(1, 6), st.integers(0, 100), st.integers(101, 255))
+@properties
+def test_painted_over_is_told_by_the_middle_between_ring_and_square(size, y, x, ground, level):
+    image, mask = np.full((1, 12, 12), ground, np.uint8), np.zeros((1, 12, 12), bool)
+    mask[0, y : y + size, x : x + size] = True
+    image[mask] = level
+    ring = binary_dilation(mask[0], np.ones((3, 3))) & ~mask[0]
+    assert ring.sum() == 4 * size + 4
+    middle = (ground + level) / 2 / 255
+    for nudge, painted in ((-0.01, True), (0.01, False)):
+        assert squares.painted_over(np.full((1, 12, 12), middle + nudge), image, mask).tolist() == [painted]
+    far = image.copy()
+    far[0][~(mask[0] | ring)] = 255 - far[0][~(mask[0] | ring)]  # beyond the ring nothing counts
+    assert squares.painted_over(np.full((1, 12, 12), middle - 0.01), far, mask).tolist() == [True]
+
+
+@pytest.mark.parametrize("images", [np.zeros((2, 1, 8, 8), np.uint8), np.ones((2, 3, 8, 8), np.uint8)])
+def test_made_up_changes_refuse_black_and_coloured_images(images):
+    with pytest.raises(ValueError, match="one channel and some pixel above 0"):
+        made_up.made_up_changes(images, np.random.default_rng(0))
+
+
+def test_fills_a_rectangle():
+    mask = np.zeros((6, 6), bool)
+    assert made_up.fills_a_rectangle(mask)
+    mask[1:3, 2:5] = True
+    assert made_up.fills_a_rectangle(mask)
+    mask[2, 3] = False
+    assert not made_up.fills_a_rectangle(mask)
+
+
+def test_window_score_is_the_highest_window_mean():
+    maps = np.zeros((2, 6, 6), np.float32)
+    maps[0, 2, 3] = 8
+    maps[1, 2:4, 2:4] = 4
+    assert squares.window_score(maps, 1).tolist() == [8, 4]
+    assert squares.window_score(maps, 2).tolist() == [2, 4]
+    with pytest.raises(ValueError, match="window is 7"):
+        squares.window_score(maps, 7)
+
+
+def test_best_window_is_the_one_that_tells_the_changes():
+    rng = np.random.default_rng(0)
+    normal, changed = rng.normal(size=(2, 60, 10, 10))
+    changed[:, 4:6, 4:6] += 2.0
+    assert squares.best_window(normal, changed, (1, 2, 4)) == 2
+    changed = rng.normal(size=(60, 10, 10))
+    changed[:, 5, 5] += 4.0
+    assert squares.best_window(normal, changed, (1, 2, 4)) == 1
+
+
+def test_standardised_on_normal_maps():
+    normal = np.random.default_rng(0).normal(3, 2, (50, 4, 4))
+    normal[:, 0, 0] = 7
+    result = squares.standardised(normal, normal)
+    np.testing.assert_allclose(result.mean(0), 0, atol=1e-9)
+    np.testing.assert_allclose(result.std(0)[1:], 1, atol=0.01)
+    assert (result[:, 0, 0] == 0).all()
+
+
+def test_painted_over_compares_with_ring_and_square():
+    image = np.full((1, 8, 8), 255, np.uint8)  # far from the ring: must not count
+    image[0, 2:6, 2:6] = 51
+    mask = np.zeros((1, 8, 8), bool)
+    mask[0, 3:5, 3:5] = True
+    image[mask] = 255
+    ring, square = np.full((1, 8, 8), 0.3), np.full((1, 8, 8), 0.9)
+    assert squares.painted_over(ring, image, mask).tolist() == [True]
+    assert squares.painted_over(square, image, mask).tolist() == [False]
+
+
+def test_maps_sum_to_the_scores():
+    images, tests = garments(16), {"a": garments(5, 1)}
+    flow_map = squares.train_and_map(images, GLOW, tests)["a"]
+    np.testing.assert_allclose(flow_map.sum((1, 2)), train_and_score(images, GLOW, tests)["a"], rtol=1e-5)
+    mapped = squares.train_and_map(images, AUTOENCODER, tests)
+    np.testing.assert_allclose(mapped["a"].mean((1, 2)), train_and_score(images, AUTOENCODER, tests)["a"], rtol=1e-5)
+    rebuilt = np.square(mapped["a reconstruction"] - tests["a"][:, 0] / 255)
+    np.testing.assert_allclose(rebuilt, mapped["a"], atol=1e-6)
+
+
+def test_noise_is_averaged_and_seeded():
+    images, tests = garments(16), {"a": garments(5, 1)}
+    one, many = (squares.noise_averaged(images, GLOW, tests, draws)["a"] for draws in (1, 4))
+    assert one.shape == (5,)
+    assert (one != many).all()
+    assert (one != train_and_score(images, GLOW, tests)["a"]).all()
+    with pytest.raises(ValueError, match="must be Glow"):
+        squares.noise_averaged(images, AUTOENCODER, tests, 1)
+
+
+def test_flow_statistics_hold_the_likelihood_and_the_latents():
+    flow = Glow((1, 12, 12), levels=2, steps=2, hidden_channels=4)
+    images = torch.from_numpy(garments(3))
+    flow.initialise(images)
+    with torch.no_grad():
+        statistics = local_ratio.flow_statistics(flow, images)
+        terms = 10 * statistics[:, :5].sum((2, 3)) / torch.tensor([1.0, 4, 4, 16, 16])
+        torch.testing.assert_close(terms.sum(1), flow.log_prob(images), rtol=1e-5, atol=1e-2)
+        first, second = (z.clamp(-6, 6) for z in flow.encode(images))
+    torch.testing.assert_close(statistics[:, 5:7, ::2, 1::2], first)
+    torch.testing.assert_close(statistics[:, 7:15, 3::4, ::4], second)
+    places = {tuple(statistics[0, 15:, y, x].tolist()) for y in range(4) for x in range(4)}
+    assert len(places) == 16
+    torch.testing.assert_close(statistics[:, 15:, :4, :4], statistics[:, 15:, 8:, 4:8])
+
+
+@pytest.mark.parametrize("inputs", squares.INPUTS)
+def test_local_ratio_finds_a_square_it_never_saw(inputs):
+    images, clean = garments(64), garments(30, 1)
+    marked = clean.copy()
+    marked[:, :, 5:8, 4:7] = 255
+    tests = {"clean": clean, "marked": marked}
+    maps = squares.local_ratio(images, GLOW, inputs, 60, 16, 0, tests)
+    inside = maps["marked"][:, 5:8, 4:7].ravel()
+    assert auroc(maps["clean"][:, 5:8, 4:7].ravel(), inside) > 0.9
+    assert auroc(squares.window_score(maps["clean"], 2), squares.window_score(maps["marked"], 2)) > 0.9
+    again = squares.local_ratio(images, GLOW, inputs, 60, 16, 0, tests)
+    assert np.array_equal(maps["marked"], again["marked"])
+
+
+def test_local_ratio_refuses_unknown_inputs():
+    with pytest.raises(ValueError, match="inputs is 'colours'"):
+        squares.local_ratio(garments(4), GLOW, "colours", 1, 2, 0, {})

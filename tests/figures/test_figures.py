@@ -1,0 +1,193 @@
+"""Every figure draws from a small table without a warning, says its units, and is saved whole or not at all."""
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from flowlib.figures import black_pixels, contamination, shared, style
+
+mpl.use("Agg")
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def strict() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+    plt.close("all")
+
+
+def texts(figure: Figure) -> str:
+    """All that the figure says."""
+    figure.canvas.draw()
+    return " | ".join(text.get_text() for text in figure.findobj(mpl.text.Text) if text.get_text())
+
+
+def labels(figure: Figure) -> list[tuple[str, str]]:
+    return [(axes.get_xlabel(), axes.get_ylabel()) for axes in figure.axes]
+
+
+def contamination_tables() -> tuple[pd.DataFrame, pd.DataFrame]:
+    cases = {1: 7, 4: 1348, 6: 5851}
+    groups = [(case, digit) for case in cases for digit in (1, 8)]
+    scores = pd.concat(
+        pd.DataFrame({"case": case, "digit": digit, "image": range(5), "nll": 500 + 100 * digit + RNG.normal(size=5)})
+        for case, digit in groups
+    )
+    summary = pd.DataFrame(
+        [
+            {"case": case, "eights": cases[case], "digit": digit, "nll": 600.0 + case, "low": 590.0, "high": 620.0}
+            for case, digit in groups
+        ]
+    )
+    return scores, summary
+
+
+def test_nll_of_contamination():
+    figure = contamination.nll_of_contamination(*contamination_tables())
+    nats = "negative log-likelihood (nats)"
+    assert labels(figure) == [("test image", nats), ("eights in training (with 6742 ones)", nats)]
+    _, legend = figure.axes[0].get_legend_handles_labels()
+    assert set(legend) == {f"{digit}s, {count} eights in training" for digit in (1, 8) for count in (7, 1348, 5851)}
+    assert figure.axes[1].get_xscale() == "log"
+    trends = [line for line in figure.axes[0].lines if line.get_linestyle() == "-"]
+    assert len(trends) == 6
+
+
+def test_separation_of_contamination():
+    rows = [
+        {"training": training, "eights": count, "distance": 50.0, "distance_low": 40.0, "distance_high": 55.0}
+        | {"auroc": 0.9, "low": 0.85, "high": 0.95}
+        for training in ("plain", "trimmed")
+        for count in (7, 67)
+    ]
+    figure = contamination.separation_of_contamination(pd.DataFrame(rows))
+    x = "eights in training (with 6742 ones)"
+    assert labels(figure) == [(x, "mean NLL of eights less ones (nats)"), (x, "AUROC of eights against ones")]
+    assert "plain" in texts(figure)
+    assert "trimmed" in texts(figure)
+
+
+def test_two_classes():
+    scores = pd.DataFrame({"group": ["eights"] * 4 + ["ones"] * 4, "image": [*range(4)] * 2, "nll": [9.0, 8, 7, 8] * 2})
+    figure = contamination.two_classes(scores, "eights", "ones")
+    assert labels(figure) == [("test image", "negative log-likelihood (nats)"), ("density (1 / nats)", "")]
+    assert [line.get_label() for line in figure.axes[0].lines] == ["eights", "ones"]
+    assert np.array_equal(figure.axes[0].lines[0].get_ydata(), [9, 8, 7, 8])
+
+
+def test_matrix():
+    values = np.array([[np.nan, 0.25], [0.9, np.nan]])
+    figure = shared.matrix(values, ["Shirt", "Coat"], "title")
+    assert labels(figure)[0] == ("anomalous class", "normal class (trained on)")
+    assert "AUROC (below 0.5" in labels(figure)[1][1]
+    axes = figure.axes[0]
+    assert {text.get_text(): text.get_position() for text in axes.texts} == {"0.25": (1, 0), "0.90": (0, 1)}
+    assert axes.images[0].get_clim() == (0, 1)  # one scale, whatever the values
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["Shirt", "Coat"]
+
+
+def test_twelve_cases():
+    table = pd.DataFrame(
+        {
+            "case": range(1, 13),
+            "normal": "Coat",
+            "anomaly": [f"class {n}" for n in range(12)],
+            "black_difference": np.linspace(-200, 200, 12),
+            "auroc": np.linspace(0.1, 0.9, 12),
+            "low": np.linspace(0.05, 0.85, 12),
+            "high": np.linspace(0.15, 0.95, 12),
+            "thesis_failed": [n in (4, 7, 8, 12) for n in range(1, 13)],
+        }
+    )
+    figure = black_pixels.twelve_cases(table)
+    x = "black pixels of the anomalous class less those of the normal class"
+    assert labels(figure) == [(x, "AUROC of the anomalous class")]
+    said = texts(figure)
+    assert all(f"{n}: Coat → class {n - 1}" in said for n in range(1, 13))
+    assert "thesis: fails" in said
+    assert "chance" in said
+    drawn = {bars.get_label(): bars[0] for bars in figure.axes[0].containers}
+    assert list(drawn["thesis: fails"].get_ydata()) == list(table["auroc"][table["thesis_failed"]])
+
+
+@pytest.mark.parametrize("start", [0.3, 0.6])  # with pairs that fail, and without any
+def test_treatments(start: float):
+    table = pd.DataFrame(
+        [
+            {"treatment": treatment, "pair": f"pair {number}", "auroc": start + 0.1 * number}
+            for treatment in ("as they are", "cropped", "inverted")
+            for number in range(4)
+        ]
+    )
+    figure = black_pixels.treatments(table)
+    assert labels(figure) == [("", "AUROC of the anomalous class")]
+    assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == ["as they are", "cropped", "inverted"]
+
+
+RANKED = pd.DataFrame(
+    {"name": ["a", "b", "a"], "kind": ["rule", "rule", "fitted"], "value": [0.4, 0.8, 0.5]}
+    | {"low": [0.3, 0.7, 0.4], "high": [0.5, 0.9, 0.6]}
+)
+
+
+def test_ranking():
+    figure = black_pixels.ranking(RANKED, 0.83, "share of 90 pairs")
+    axes = figure.axes[0]
+    assert axes.get_xlabel() == "share of 90 pairs"
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["a", "b"]  # the best is on top
+    drawn = {bars.get_label(): bars[0].get_xdata().tolist() for bars in axes.containers}
+    assert drawn == {"rule": [0.4, 0.8], "fitted": [0.5]}
+    assert {"rule", "fitted"} <= set(axes.get_legend_handles_labels()[1])
+
+
+def test_samples():
+    images = RNG.integers(50, 200, (3, 1, 8, 8), dtype=np.uint8)
+    figure = shared.samples([("shirts", images), ("coats", images[:2])], count=3)
+    assert len(figure.axes) == 6
+    assert all(image.get_clim() == (0, 255) for axes in figure.axes for image in axes.images)  # one grey scale
+    assert sum(len(axes.images) for axes in figure.axes) == 5
+    assert [axes.get_ylabel() for axes in figure.axes[::3]] == ["shirts", "coats"]
+
+
+def test_save_writes_figure_caption_and_table(tmp_path: Path):
+    table = pd.DataFrame({"case": [1, 2], "auroc": [0.5, 0.25]})
+    figure, _ = plt.subplots()
+    style.save(figure, tmp_path, "01_some", table, "  What it shows, in nats.\n")
+    written = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file())
+    assert written == ["figures/01_some.png", "figures/01_some.txt", "tables/01_some.csv"]
+    assert (tmp_path / "figures/01_some.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "figures/01_some.txt").read_text() == "What it shows, in nats.\n"
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "tables/01_some.csv"), table)
+
+
+def test_save_that_fails_keeps_the_earlier_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    table = pd.DataFrame({"case": [1]})
+    figure, _ = plt.subplots()
+    style.save(figure, tmp_path, "01_some", table, "first")
+    earlier = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    def half(path: Path, **_: object) -> None:
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(figure, "savefig", half)
+    with pytest.raises(OSError, match="No space left"):
+        style.save(figure, tmp_path, "01_some", table, "second")
+    assert {path: path.read_bytes() for path in earlier} == earlier
+
+
+def test_same_figure_same_bytes(tmp_path: Path):
+    """So that a report that is made again does not change in git."""
+    for folder in ("a", "b"):
+        figure = black_pixels.ranking(RANKED, 0.5, "share")
+        style.save(figure, tmp_path / folder, "01_some", pd.DataFrame({"case": [1]}), "caption")
+    assert (tmp_path / "a/figures/01_some.png").read_bytes() == (tmp_path / "b/figures/01_some.png").read_bytes()

@@ -1,0 +1,348 @@
+"""What must survive: killed runs, full disks, and files that someone made to do harm."""
+
+import ast
+import contextlib
+import importlib.util
+import json
+import resource
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from flowlib.detector import maps, storage
+from flowlib.detector.choice import CHOICE_COLUMNS
+from flowlib.detector.fitting import CROP
+from flowlib.detector.local_ratio import LocalRatio
+from flowlib.detector.model import FLOW, LARGEST_SHARES, PATCH, Detector, DetectorError, Settings
+from flowlib.explorer import saved
+from flowlib.glow import Glow
+from flowlib.inspection import ingest, scan, verdicts
+from flowlib.runtime import artifacts
+from flowlib.runtime.artifacts import Artifact
+from flowlib.runtime.paths import PACKAGE, ROOT, sources
+from flowlib.study import parameters, runner
+
+
+@pytest.fixture(scope="module")
+def kill_study() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("kill_study", ROOT / "benchmarks" / "kill_study.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def small(
+    kill_study: ModuleType, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Path, dict[str, str], float]]:
+    """A copy of the project with one small notebook, what an undisturbed run of it makes, and its seconds."""
+    root = kill_study.copy_of_project(tmp_path_factory.mktemp("study").resolve(), ["01_flows"])
+    try:
+        yield root, *kill_study.undisturbed(root)
+    finally:
+        for process in kill_study.processes(root):
+            with contextlib.suppress(Exception):
+                process.kill()
+
+
+# --- kill -9 -------------------------------------------------------------------------------------------------------
+
+
+def test_killed_runs_end_with_the_numbers_of_an_undisturbed_one(kill_study: ModuleType, small):
+    """benchmarks/kill_study.py in short; there are more than fifty kills in its table."""
+    root, expected, seconds = small
+    assert sum(name.endswith(".csv") for name in expected) == 1
+    assert sum(name.startswith("data/artifacts/model") for name in expected) == 6
+    rows = kill_study.survive(root, expected, seconds, ["runner", "worker", "all"], seed=1)
+    assert rows
+    assert all(row["same"] for row in rows), rows
+    assert not any(row["orphans"] for row in rows), rows
+
+
+# --- no room, no leave ---------------------------------------------------------------------------------------------
+
+
+def test_no_room_for_artifacts_is_one_clear_error_and_what_was_made_stays(kill_study: ModuleType, small):
+    """A whole run of a new seed with room for 40 kB files: it fails, names the folder, and all before is intact."""
+    root, expected, _ = small
+    if kill_study.made(root) != expected:
+        kill_study.undisturbed(root)
+    profile = root / "notebooks" / "profiles" / "small.yaml"
+    before = profile.read_text()
+    (root / "output.txt").unlink()
+    notebook = (root / "reports/small/01_flows.ipynb").read_bytes()
+    left_by_kills = set(root.glob("data/artifacts/*/.*.partial"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    profile.write_text(f"{before}seeds: [7]\n")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, hard))
+    try:
+        run = kill_study.start(root)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert run.wait(timeout=120) == 1
+    profile.write_text(before)
+    told = (root / "output.txt").read_text()
+    assert f"{root}/data/artifacts/model cannot be written" in told.splitlines()[-3] + told.splitlines()[-2]
+    assert "free space or make it writable, or set FLOWLIB_DATA" in told
+    assert kill_study.made(root) == expected
+    assert (root / "reports/small/01_flows.ipynb").read_bytes() == notebook
+    assert set(root.glob("data/artifacts/*/.*.partial")) <= left_by_kills
+
+
+LIMIT = 40_000  # bytes: a model's file has more, what else a run writes less
+
+
+def test_no_room_for_a_report_is_one_line(kill_study: ModuleType, small):
+    """A file where the report's folder belongs: the nearest to a read-only folder that root, too, is refused."""
+    root, _, _ = small
+    (root / "reports").rename(root / "kept")
+    (root / "reports").write_text("in the way")
+    (root / "output.txt").unlink()
+    try:
+        assert kill_study.start(root).wait(timeout=60) == 2
+    finally:
+        (root / "reports").unlink()
+        (root / "kept").rename(root / "reports")
+    (told,) = [line for line in (root / "output.txt").read_text().splitlines() if "verified" not in line]
+    assert told.startswith("flowlib: reports/small cannot be written (")
+
+
+def test_a_run_that_was_cut_short_is_not_up_to_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Forced, and killed when some of its tables were new: its files are of two runs, and are all made anew."""
+    (tmp_path / "notebooks" / "profiles").mkdir(parents=True)
+    (tmp_path / "notebooks" / "profiles" / "x.yaml").touch()
+    cell = {
+        "cell_type": "code",
+        "source": "",
+        "metadata": {"tags": ["parameters"]},
+        "outputs": [],
+        "execution_count": None,
+    }
+    (tmp_path / "notebooks" / "01_a.ipynb").write_text(
+        json.dumps({"cells": [cell], "nbformat": 4, "nbformat_minor": 4, "metadata": {}})
+    )
+    assert runner.run("x", root=tmp_path) == {"01_a": "ok"}
+    assert runner.run("x", root=tmp_path) == {"01_a": "up to date"}
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "start", killed)
+        with pytest.raises(KeyboardInterrupt):
+            runner.run("x", force=True, root=tmp_path)
+    assert runner.run("x", root=tmp_path) == {"01_a": "ok"}
+
+
+@pytest.mark.parametrize("name", ["../precious.png", "/{}/precious.png", "a/../../precious.png"])
+def test_manifests_that_lead_out_of_their_folder_delete_nothing(name: str, tmp_path: Path):
+    precious, out, source = tmp_path / "precious.png", tmp_path / "out", tmp_path / "in"
+    precious.write_bytes(b"1234")
+    out.mkdir()
+    source.mkdir()
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(source / "a.png")
+    row = {"file": name.format(tmp_path), "source": "gone.png", "status": "ok", "fingerprint": "0@0"}
+    pd.DataFrame([row], columns=list(ingest.TYPES)).to_csv(out / "manifest.csv", index=False)
+    with pytest.raises(
+        ingest.IngestError, match=r"manifest\.csv is damaged \(it names .*precious\.png, which is not in its"
+    ):
+        ingest.ingest(source, out)
+    row = {"file": "gone.png", "overlay": name.format(tmp_path), "status": "ok"}
+    pd.DataFrame([row], columns=list(verdicts.TYPES)).to_csv(out / "scores.csv", index=False)
+    with pytest.raises(verdicts.VerdictsError, match=r"scores\.csv is damaged or not ours \(it names"):
+        verdicts.read_table(out)
+    assert precious.exists()
+
+
+# --- a detector that someone sends you -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def sent(tmp_path_factory: pytest.TempPathFactory) -> Detector:
+    """A detector, hardly trained."""
+    torch.manual_seed(0)
+    flow, ratio = Glow((1, PATCH, PATCH), **FLOW), LocalRatio((1, CROP, CROP))
+    images = [np.random.default_rng(i).integers(0, 256, (1, 40, 40), dtype=np.uint8) for i in range(2)]
+    flow.initialise(torch.from_numpy(np.stack(images)[:, :, :32, :32]))
+    ratio.eval()
+    flow.eval()
+    rows = [(name, way, 0.5, 0.5, 0.5) for name in maps.NAMES for way in LARGEST_SHARES]
+    choice = pd.DataFrame(rows, columns=list(CHOICE_COLUMNS))
+    facts = {"images": [2, 1, 1], "sources": [2, 1, 1], "shared": False}
+    return Detector(
+        Settings(), 1, flow, ratio, maps.fit(flow, ratio, images), choice, np.zeros((len(rows), 3)),
+        dict.fromkeys(maps.NAMES, 1.0), "ratio", "mean", facts,
+    )  # fmt: skip
+
+
+Alter = Callable[[dict[str, np.ndarray], dict[str, Any]], object]
+CRAFTED: dict[str, tuple[Alter, str]] = {
+    "billions of channels": (lambda a, n: n.update(channels=10**9), "channels is 1000000000, not 1 or 3"),
+    "no channels": (lambda a, n: n.update(channels=[1]), "channels is"),
+    "another shape": (lambda a, n: a.update({"flow.levels.0.b_out": np.zeros((2, 3), np.float32)}), "levels.0.b_out"),
+    "another type": (lambda a, n: a.update({"ratio.mean": np.zeros((1, 1, 1))}), "ratio.mean is float64, not float32"),
+    "not a number": (lambda a, n: a["flow.levels.0.b_out"].fill(np.nan), "flow.levels.0.b_out holds what is no finite"),
+    "infinity": (lambda a, n: a["calibration"].fill(np.inf), "calibration holds what is no finite"),
+    "text": (lambda a, n: n["levels"].update(ratio="high"), "must be real number"),
+    "not a level": (lambda a, n: n["levels"].update(ratio=None), "must be real number"),
+    "a level too few": (lambda a, n: n["levels"].pop("ratio"), "its levels"),
+    "no scores": (lambda a, n: a.update(calibration=np.zeros((len(a["calibration"]), 0))), "calibration has shape"),
+    "one score": (lambda a, n: a.update(calibration=np.zeros(3)), "calibration has shape"),
+    "another map": (lambda a, n: n.update(map="../../etc"), "map is '../../etc'"),
+    "another way": (lambda a, n: n.update(way=3), "way 3: choose"),
+    "other choice": (lambda a, n: n["choice"].update(map=["x"] * len(n["choice"]["map"])), "its choice is not"),
+    "choice of lists": (lambda a, n: n["choice"].update(found=[[]] * len(n["choice"]["map"])), "must be real number"),
+    "uneven choice": (lambda a, n: n["choice"]["found"].pop(), "same length"),
+    "no facts": (lambda a, n: n.update(facts={}), "images"),
+    "other facts": (lambda a, n: n["facts"].update(images=["a"] * 3), "its facts"),
+    "another setting": (lambda a, n: n["settings"].update(command="rm"), "command"),
+    "no setting": (lambda a, n: n.update(settings="rm"), "must be a mapping"),
+    "not a size": (lambda a, n: n["settings"].update(size="64"), "not supported"),
+    "too few terms": (lambda a, n: a.update({"known.terms": np.zeros(3)}), "broadcast"),
+    "no place": (lambda a, n: a.update({"known.place ratio": np.ones((2, 0, 0))}), ""),
+    "a flat place": (lambda a, n: a.update({"known.place ratio": np.zeros((2, 5, 5))}), "maps of a black image"),
+    "no precision": (lambda a, n: a.pop("known.precision"), "precision"),
+}
+
+
+@pytest.mark.parametrize("name", CRAFTED)
+def test_crafted_detector_is_refused_by_name(name: str, sent: Detector, tmp_path: Path):
+    path = storage.save(sent, tmp_path)
+    arrays, notes = artifacts.read(path)
+    alter, reason = CRAFTED[name]
+    alter(arrays, notes)
+    artifacts.write(path, Artifact(arrays, notes))
+    with pytest.raises(DetectorError) as error:
+        storage.load(tmp_path)
+    assert str(error.value).startswith(f"{path} is no detector of this version (")
+    assert reason in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_detector_as_it_was_saved_is_taken(sent: Detector, tmp_path: Path):
+    storage.save(sent, tmp_path)
+    assert storage.load(tmp_path).map_name == "ratio"
+    storage.save(replace(sent, settings=Settings(size=64)), tmp_path)
+    assert storage.load(tmp_path).settings.size == 64
+
+
+@pytest.mark.parametrize("notes", [[], "text", None, {"channels": 1}])
+def test_notes_that_are_no_detectors_are_refused(notes: Any, tmp_path: Path):
+    artifacts.write(tmp_path / "detector.safetensors", Artifact({"x": np.zeros(1)}, notes))
+    with pytest.raises(DetectorError, match=r"detector\.safetensors is no detector of this version"):
+        storage.load(tmp_path)
+
+
+def test_a_huge_detector_is_refused_unread(tmp_path: Path):
+    with (tmp_path / "detector.safetensors").open("wb") as file:
+        file.truncate(2**40)
+    began = time.monotonic()
+    with pytest.raises(DetectorError, match=r"detector\.safetensors .* MB are more than a detector has"):
+        storage.load(tmp_path)
+    assert time.monotonic() - began < 1
+
+
+# --- nothing is executed -------------------------------------------------------------------------------------------
+
+YAML = "map: !!python/object/apply:os.system ['touch {}']\nseed: 3\n"
+
+
+def test_yaml_that_asks_for_python_is_refused(tmp_path: Path):
+    trap, path = tmp_path / "trap", tmp_path / "settings.yaml"
+    path.write_text(YAML.format(trap))
+    readers: list[tuple[Callable[..., Any], str]] = [
+        (scan.read_settings, "InspectionError"),
+        (lambda path: parameters.read_profile(path, str(path)), "StudyError"),
+        (saved.read_view, "ExplorerError"),
+    ]
+    for read, error_name in readers:
+        with pytest.raises(ValueError, match=str(path)) as error:
+            read(path)
+        assert type(error.value).__name__ == error_name
+    assert not trap.exists()
+
+
+UNPICKLE = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "jsonpickle"}
+MODULES = [path for path in sources() if path.suffix == ".py"]
+
+
+def loads_code(tree: ast.AST) -> list[str]:
+    """What in a module's source could unpickle: imports, and calls of torch.load, numpy's load and pandas' readers."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names if alias.name.split(".")[0] in UNPICKLE]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = {alias.name for alias in node.names}
+            found += [node.module] if node.module.split(".")[0] in UNPICKLE else []
+            found += [f"{node.module}.load"] if node.module in ("torch", "numpy", "yaml") and "load" in names else []
+        elif isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            wrong = {
+                "torch.load",
+                "np.load",
+                "numpy.load",
+                "torch.jit.load",
+                "yaml.load",
+                "yaml.unsafe_load",
+                "eval",
+                "exec",
+            }
+            found += [called] if called in wrong or called.endswith(("read_pickle", "read_hdf")) else []
+            found += ["allow_pickle" for keyword in node.keywords if keyword.arg == "allow_pickle"]
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=[str(path.relative_to(PACKAGE)) for path in MODULES])
+def test_nothing_unpickles(path: Path):
+    assert loads_code(ast.parse(path.read_text(encoding="utf-8"))) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pickle", "from joblib import load", "import torch\ntorch.load('x')", "np.load('x')", "eval('1')",
+        "from torch import load", "read_array(f, allow_pickle=True)", "pd.read_pickle('x')", "yaml.load(text, Loader)",
+    ],
+)  # fmt: skip
+def test_what_unpickles_is_found(source: str):
+    assert loads_code(ast.parse(source)) != []
+
+
+# --- a score is of its image alone ---------------------------------------------------------------------------------
+
+
+def test_a_conditional_score_does_not_depend_on_batch_or_order(monkeypatch: pytest.MonkeyPatch):
+    """As `test_training` has it for the models without labels."""
+    from flowlib import training
+
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (9, 1, 8, 8), dtype=np.uint8), np.arange(9) % 3
+    recipe = training.Recipe("Glow", {"levels": 1, "steps": 2, "hidden_channels": 4, "classes": 3}, 6, 4)
+    model, _ = training.train(images, recipe, labels=labels)
+    scores = training.score(model, images, labels)
+    np.testing.assert_allclose(training.score(model, images[::-1], labels[::-1].copy())[::-1], scores, rtol=1e-5)
+    monkeypatch.setattr(training, "SCORING_BATCH", 2)
+    np.testing.assert_allclose(training.score(model, images, labels), scores, rtol=1e-5)
+
+
+def test_a_local_ratio_does_not_depend_on_batch_or_order():
+    torch.manual_seed(0)
+    ratio = LocalRatio((1, 32, 32)).eval()
+    images = torch.randint(0, 256, (5, 1, 32, 32), dtype=torch.uint8)
+    with torch.inference_mode():
+        together = ratio(images)
+        torch.testing.assert_close(ratio(images.flip(0)).flip(0), together, rtol=1e-5, atol=1e-5)
+        alone = torch.cat([ratio(image[None]) for image in images])
+    torch.testing.assert_close(alone, together, rtol=1e-5, atol=1e-5)
