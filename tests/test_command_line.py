@@ -15,8 +15,7 @@ from filelock import FileLock
 from PIL import Image
 
 from flowlib import __main__
-from flowlib.detector import model as detector_model
-from flowlib.detector import storage
+from flowlib.detector import fitting, storage
 from flowlib.detector.model import Settings
 from flowlib.inspection import ingest
 from flowlib.runtime import parallel
@@ -48,7 +47,7 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel, "processes", threads)
     monkeypatch.setattr(Settings.__init__, "__defaults__", (64, 3, 3, 0))  # size, two numbers of steps, seed
     for name, number in (("PATCHES", 128), ("CROPS", 32), ("DAMAGED", 8)):
-        monkeypatch.setattr(detector_model, name, number)
+        monkeypatch.setattr(fitting, name, number)
     monkeypatch.setenv("FLOWLIB_DATA", str(tmp_path / "data"))
 
 

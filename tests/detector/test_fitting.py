@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from flowlib.detector import choice as detector_choice
-from flowlib.detector import fitting, made_up, maps, model
+from flowlib.detector import fitting, made_up, maps, model, storage
 from flowlib.detector.choice import (
     DAMAGED,
     DEFECTS,
@@ -61,9 +61,10 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pytest.MonkeyPat
     """Few patches and made-up defects, small models, and a data folder of one's own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FLOWLIB_DATA", str(tmp_path_factory.mktemp("data")))
-        patch.setattr(model, "FLOW", {"levels": 2, "steps": 2, "hidden_channels": 4})
+        for module in (fitting, detector_choice, storage):
+            patch.setattr(module, "FLOW", {"levels": 2, "steps": 2, "hidden_channels": 4})
         for name, value in {"PATCHES": 64, "CROPS": 16, "DAMAGED": 8}.items():
-            patch.setattr(model, name, value)
+            patch.setattr(fitting, name, value)
         yield patch
 
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from flowlib import datasets
-from flowlib.experiments import pairs as experiments_pairs
 from flowlib.experiments.black_pixels import covariate_detectors, left_out_accuracy
 from flowlib.experiments.contamination import contaminated, contamination_cases
 from flowlib.experiments.pairs import class_bootstrap, class_grid, pair_matrix, pair_table, rule_accuracy
@@ -49,7 +48,7 @@ def test_contaminated_draws():
 
 def test_by_class(monkeypatch: pytest.MonkeyPatch):
     images, labels = numbered(6), np.array([2, 0, 1, 0, 2, 0])
-    monkeypatch.setattr(experiments_pairs, "load", lambda name, split: (images, labels))
+    monkeypatch.setattr(datasets, "load", lambda name, split: (images, labels))
     assert [group.ravel().tolist() for group in datasets.by_class("mnist", "test")] == [[1, 3, 5], [2], [0, 4]]
     assert [group.ravel().tolist() for group in datasets.by_class("mnist", "test", 2)] == [[1, 3], [2], [0, 4]]
 

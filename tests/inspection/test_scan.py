@@ -14,7 +14,6 @@ from imagecodecs import png_encode
 from PIL import Image
 
 from flowlib.detector import fitting, storage
-from flowlib.detector import model as detector_model
 from flowlib.detector.model import DetectorError, Region, Settings, working
 from flowlib.inspection import normals, overlays
 from flowlib.inspection import scan as inspection_scan
@@ -63,7 +62,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(1) as executor:
         patch.setenv("FLOWLIB_DATA", str(folder))
         for name, number in (("PATCHES", 256), ("CROPS", 64), ("DAMAGED", 8)):
-            patch.setattr(detector_model, name, number)
+            patch.setattr(fitting, name, number)
         images = [texture(i)[None] for i in range(16)]
         fitted = fitting.fit(images, settings=Settings(size=64, flow_steps=5, ratio_steps=5), executor=executor)
     return storage.save(fitted, folder).parent
