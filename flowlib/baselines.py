@@ -98,7 +98,7 @@ def spectral_slope(images: np.ndarray) -> np.ndarray:
 
     def slope(image: np.ndarray) -> float:
         power = np.abs(np.fft.fft2(image.mean(axis=0))) ** 2 / (height * width) + 1 / 12
-        return weights @ np.log((np.bincount(ring, power.ravel()) / np.bincount(ring))[1 : rings + 1])
+        return float(weights @ np.log((np.bincount(ring, power.ravel()) / np.bincount(ring))[1 : rings + 1]))
 
     return np.array([slope(image) for image in images])
 

@@ -57,7 +57,8 @@ class Readings:
 
     def nll(self) -> np.ndarray:
         """Negative log-likelihood in nats, float64 ``(N,)``."""
-        return -sum(term.sum((1, 2), dtype=np.float64) for term in self.terms.values())
+        sums = (term.sum((1, 2), dtype=np.float64) for term in self.terms.values())
+        return -sum(sums, start=np.zeros(len(self.images)))
 
 
 ScoreFunction = Callable[[Readings], np.ndarray]
