@@ -1,6 +1,6 @@
 """Do the tests notice a mistake? 35 faults, one at a time, each in a copy of the project that its tests run on.
 
-    python benchmarks/mutations.py [--only glow metrics]
+    python benchmarks/mutations.py [--only glow.py runtime/artifacts.py]
 
 Each fault is one that a person might make: a wrong sign, an index too few, a bound forgotten, a leak between training
 and test. The list was fixed before any of them was run. First the tests run on an unchanged copy and must pass; then
@@ -31,7 +31,7 @@ MOST_SECONDS = 900  # for the tests of a module; a fault that makes them hang is
 
 
 class Fault(NamedTuple):
-    """What is wrong in a module, where `old` becomes `new`, and the test files asked to find it."""
+    """What is wrong in a file of flowlib, where `old` becomes `new`, and the files of tests asked to find it."""
 
     module: str
     wrong: str
@@ -39,256 +39,252 @@ class Fault(NamedTuple):
     new: str
     tests: tuple[str, ...]
 
-    @property
-    def file(self) -> str:
-        return self.module if "." in self.module else f"{self.module}.py"
-
 
 FAULTS = [
     Fault(
-        "artifacts",
+        "runtime/artifacts.py",
         "no process waits for another's lock",
         "        lock.acquire()\n",
         "        pass\n",
-        ("artifacts",),
+        ("runtime/test_artifacts.py",),
     ),
     Fault(
-        "baselines",
+        "baselines.py",
         "nearest neighbour in place of the k-th",
         "kneighbors(pixels)[0][:, -1]",
         "kneighbors(pixels)[0][:, 0]",
-        ("baselines",),
+        ("test_baselines.py",),
     ),
     Fault(
-        "blade_metrics",
+        "experiments/borescope/measures.py",
         "a resample's sum over the weights of the whole sample",
         "mean(0).sum() / weights[chosen].sum())",
         "mean(0).sum() / weights.sum())",
-        ("blade_metrics",),
+        ("experiments/borescope/test_measures.py",),
     ),
     Fault(
-        "camera",
+        "simulator/camera.py",
         "a pixel counts as changed only if all colours are",
         ">= NOTICEABLE).any(axis=0)",
         ">= NOTICEABLE).all(axis=0)",
-        ("simulator",),
+        ("simulator/test_dataset.py",),
     ),
     Fault(
-        "claims",
+        "study/criteria.py",
         "the estimate, not its interval, is compared with the bound",
         "[evidence[name].low > bound for name",
         "[evidence[name].value > bound for name",
-        ("claims",),
+        ("study/test_claims.py",),
     ),
     Fault(
-        "cropping",
+        "inspection/cropping.py",
         "a variance compared with a deviation",
         "mean**2 < STILL**2",
         "mean**2 < STILL",
-        ("cropping", "ingest"),
+        ("inspection/test_cropping.py", "inspection/test_ingest.py"),
     ),
     Fault(
-        "datasets",
+        "experiments/black_pixels.py",
         "the box's last column is cut off",
         "columns.min() : columns.max() + 1]",
         "columns.min() : columns.max()]",
-        ("datasets",),
+        ("test_datasets.py",),
     ),
     Fault(
-        "defects",
+        "simulator/defects.py",
         "a crack from the edge runs off the blade",
         "angle = outward + np.pi + rng.normal(0, 0.35)",
         "angle = outward + rng.normal(0, 0.35)",
-        ("simulator",),
+        ("simulator/test_dataset.py",),
     ),
     Fault(
-        "detector",
+        "detector/choice.py",
         "the spread of sources in place of the error of their mean",
         "of_source.mean() > of_source.sem()",
         "of_source.mean() > of_source.std()",
-        ("detector",),
+        ("detector/test_fitting.py",),
     ),
     Fault(
-        "download",
+        "runtime/download.py",
         "a file of the right length needs no checksum",
         "if len(content) != file.bytes or hashlib",
         "if len(content) != file.bytes and hashlib",
-        ("download",),
+        ("runtime/test_download.py",),
     ),
     Fault(
-        "experiments",
+        "experiments/black_pixels.py",
         "a pair's second class takes part in its own regression",
         "if c not in (a, b)]",
         "if c != a]",
-        ("experiments",),
+        ("experiments/test_pairs.py",),
     ),
     Fault(
-        "explorer",
+        "explorer/state.py",
         "a window may be shorter than the stride",
         "view = replace(view, window=max(view.window, view.stride))\n",
         "view = replace(view, window=view.window)\n",
-        ("explorer",),
+        ("explorer/test_state.py",),
     ),
     Fault(
-        "frequencies",
+        "experiments/frequencies.py",
         "the dimmer half of each frequency trains, not a random one",
         "chosen[rng.permutation(rows)[: len(rows) // 2]] = True",
         "chosen[rows[: len(rows) // 2]] = True",
-        ("frequencies",),
+        ("experiments/test_frequencies.py",),
     ),
     Fault(
-        "ingest",
+        "inspection/ingest.py",
         "a mask that has changed is not read again",
         "for path in (job.path, *job.labels.values())]",
         "for path in (job.path,)]",
-        ("ingest",),
+        ("inspection/test_ingest.py",),
     ),
     Fault(
-        "inspection",
+        "inspection/scan.py",
         "the box forgets the rows cut off above it",
         "region._replace(y0=region.y0 + top, y1=region.y1 + top)",
         "region._replace(y0=region.y0, y1=region.y1)",
-        ("inspection",),
+        ("inspection/test_scan.py",),
     ),
     Fault(
-        "made_up",
+        "detector/made_up.py",
         "grey levels beyond 255 wrap around",
         "np.rint(np.clip(before + strength * (after - before), 0, 255))",
         "np.rint(before + strength * (after - before)).astype(np.int64)",
-        ("made_up",),
+        ("detector/test_made_up.py",),
     ),
     Fault(
-        "maps",
+        "detector/maps.py",
         "typicality to one side only",
         '"typicality": abs(window - mean) / ',
         '"typicality": (window - mean) / ',
-        ("maps",),
+        ("detector/test_maps.py",),
     ),
     Fault(
-        "media",
+        "inspection/media.py",
         "frames that build on a damaged one pass for good",
         "packet.is_corrupt or (damaged and not frame.key_frame)",
         "packet.is_corrupt",
-        ("media",),
+        ("inspection/test_media.py",),
     ),
     Fault(
-        "metrics",
+        "metrics.py",
         "a conformal rank of n in place of n + 1",
         "(scores.size + 1)) - 1",
         "scores.size) - 1",
-        ("metrics",),
+        ("test_metrics.py",),
     ),
     Fault(
-        "normals",
+        "inspection/normals.py",
         "of many files the first are taken, not evenly spread ones",
         "[places[i * len(places) // most] for i in range(most)]",
         "places[:most]",
-        ("inspection",),
+        ("inspection/test_scan.py",),
     ),
     Fault(
-        "parallel",
+        "runtime/parallel.py",
         "results in the order in which jobs end",
         "return [future.result() for future in futures]",
         "return [future.result() for future in as_completed(futures)]",
-        ("parallel",),
+        ("runtime/test_parallel.py",),
     ),
     Fault(
-        "patches",
+        "detector/patches.py",
         "no patch is cut from the last row or column of places",
         "rng.integers(side - patch + 1) for side",
         "rng.integers(max(1, side - patch)) for side",
-        ("patches",),
+        ("detector/test_patches.py",),
     ),
     Fault(
-        "ratio",
+        "detector/local_ratio.py",
         "a channel that does not vary is divided by zero",
         "deviation[0].clamp_min(1.0)",
         "deviation[0]",
-        ("ratio",),
+        ("detector/test_local_ratio.py",),
     ),
     Fault(
-        "scoring",
+        "scoring.py",
         "the gradient in the pixel, not in its logit",
         "gradient = gradient * y * (1 - y) * (256",
         "gradient = gradient * (256",
-        ("scoring",),
+        ("test_scoring.py",),
     ),
     Fault(
-        "squares",
+        "detector/local_ratio.py",
         "of several changes only the last is labelled",
         "            masks |= more\n",
         "            masks = more\n",
-        ("squares",),
+        ("experiments/test_squares.py",),
     ),
     Fault(
-        "study",
+        "study/runner.py",
         "a notebook that failed is taken for up to date",
         'entry.get("status") == "ok" and entry.get("key") == key',
         'entry.get("key") == key',
-        ("study",),
+        ("study/test_runner.py",),
     ),
     Fault(
-        "toys",
+        "datasets.py",
         "the highest intensity is never drawn",
         "np.arange(75, 257)",
         "np.arange(75, 256)",
-        ("toys",),
+        ("test_toys.py",),
     ),
     Fault(
-        "training",
+        "training.py",
         "every epoch has the same order",
         "np.random.default_rng((seed, int(epoch)))",
         "np.random.default_rng(seed)",
-        ("training",),
+        ("test_training.py",),
     ),
     Fault(
-        "coupling",
+        "kernels/coupling.py",
         "the gradient passes the bound of the scale as if there were none",
         "value=-1)  # through tanh",
         "value=0)  # through tanh",
-        ("glow",),
+        ("test_glow.py",),
     ),
     Fault(
-        "coupling_network",
+        "kernels/network.py",
         "a hidden layer's gradient passes where the layer is zero",
         "grad_hidden = through_relu(w[:, :-1].t() @ grad_hidden, activation)",
         "grad_hidden = w[:, :-1].t() @ grad_hidden",
-        ("glow",),
+        ("test_glow.py",),
     ),
     Fault(
-        "flow_steps.cpp",
+        "kernels/products.h",
         "neighbours are taken from the next image",
         "if (y == s.H - 1) std::fill_n(inside.at[6 + k] + i, length, 0);",
         "",
-        ("flow_steps",),
+        ("kernels/test_steps.py",),
     ),
     Fault(
-        "flow_steps.cpp",
+        "kernels/steps.cpp",
         "a hidden layer's gradient passes where the layer is zero",
         "l ? multiply<After::where_positive>(next) : multiply(next);",
         "multiply(next);",
-        ("flow_steps",),
+        ("kernels/test_steps.py",),
     ),
     Fault(
-        "flow_steps",
+        "kernels/steps.py",
         "the inverse takes actnorm's shift off after the rotation",
         "-(A @ c[..., None])[..., 0]",
         "-c",
-        ("flow_steps",),
+        ("kernels/test_steps.py",),
     ),
     Fault(
-        "compiled",
+        "runtime/compiled.py",
         "half of a library is loaded",
         'return digest(path) == path.with_suffix(".sha256").read_text()',
         "return path.exists()",
-        ("flow_steps",),
+        ("kernels/test_steps.py",),
     ),
     Fault(
-        "glow",
+        "glow.py",
         "actnorm's shift is not scaled",
         "= -mean * log_scale.exp()",
         "= -mean",
-        ("glow",),
+        ("test_glow.py",),
     ),
 ]
 
@@ -296,9 +292,9 @@ FAULTS = [
 def check_texts(faults: list[Fault]) -> None:
     """Exit with one line where a fault's text is not in its module exactly once."""
     for fault in faults:
-        count = (ROOT / "flowlib" / fault.file).read_text(encoding="utf-8").count(fault.old)
+        count = (ROOT / "flowlib" / fault.module).read_text(encoding="utf-8").count(fault.old)
         if count != 1:
-            sys.exit(f"flowlib/{fault.file} holds {fault.old!r} {count} times, not once: mend the list of faults")
+            sys.exit(f"flowlib/{fault.module} holds {fault.old!r} {count} times, not once: mend the list of faults")
 
 
 def copied(folder: Path) -> Path:
@@ -319,7 +315,7 @@ def copied(folder: Path) -> Path:
 
 def tested(folder: Path, tests: tuple[str, ...]) -> tuple[str, float]:
     """The first test that fails in a copy of the project, "" when all pass, and the seconds."""
-    files = [f"tests/test_{name}.py" for name in tests]
+    files = [f"tests/{name}" for name in tests]
     command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "--no-header", "-p", "no:cacheprovider", *files]
     # PYTHONPATH: processes that the tests start import the copy, too; FLOWLIB_DATA: nothing comes from a cache
     data = tempfile.mkdtemp(dir=folder.parent)
@@ -357,7 +353,7 @@ def main() -> None:
             print(f"{', '.join(tests)}: all pass, {seconds:.0f} s", flush=True)
         for fault in chosen:
             folder = Path(shutil.copytree(whole, Path(scratch, "faulty")))
-            path = folder / "flowlib" / fault.file
+            path = folder / "flowlib" / fault.module
             text = path.read_text(encoding="utf-8")
             path.write_text(text.replace(fault.old, fault.new), encoding="utf-8")
             failed, seconds = tested(folder, fault.tests)

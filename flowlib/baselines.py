@@ -80,8 +80,9 @@ def spectral_slope(images: np.ndarray) -> np.ndarray:
     opposite borders counts as an edge. The power of 8-bit rounding noise (1/12 a pixel) is added, which gives a
     constant image the slope 0 of that noise.
 
-    Raises:
-        ValueError: if a side is shorter than 4 pixels, which leaves no two rings.
+    Raises
+    ------
+    ValueError: if a side is shorter than 4 pixels, which leaves no two rings.
 
     Source: Field 1987; Torralba & Oliva 2003.
     """
@@ -98,7 +99,7 @@ def spectral_slope(images: np.ndarray) -> np.ndarray:
 
     def slope(image: np.ndarray) -> float:
         power = np.abs(np.fft.fft2(image.mean(axis=0))) ** 2 / (height * width) + 1 / 12
-        return weights @ np.log((np.bincount(ring, power.ravel()) / np.bincount(ring))[1 : rings + 1])
+        return float(weights @ np.log((np.bincount(ring, power.ravel()) / np.bincount(ring))[1 : rings + 1]))
 
     return np.array([slope(image) for image in images])
 
@@ -117,10 +118,11 @@ COVARIATES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 class PCAReconstruction(BaseEstimator):
     """Mean squared error of an image rebuilt from the principal components of the normal ones.
 
-    Args:
-        components: number of principal components. 64 hold 81 to 94 % of the variance of each single class of MNIST and
-            Fashion-MNIST (median 88 %): enough to rebuild the normal class, too few to rebuild anything.
-        random_state: seed of the randomised solver that scikit-learn takes for large images.
+    Arguments
+    ---------
+    components: number of principal components. 64 hold 81 to 94 % of the variance of each single class of MNIST and
+        Fashion-MNIST (median 88 %): enough to rebuild the normal class, too few to rebuild anything.
+    random_state: seed of the randomised solver that scikit-learn takes for large images.
     """
 
     def __init__(self, components: int = 64, random_state: int = 0) -> None:
@@ -152,9 +154,10 @@ class PCAReconstruction(BaseEstimator):
 class KNearestNeighbours(BaseEstimator):
     """Distance of an image to its k-th nearest normal image, on raw pixels (Ramaswamy et al. 2000).
 
-    Args:
-        neighbours: k. With 5, up to four stray images in the training set cannot vouch for an anomaly like them, and
-            the distance stays a local one.
+    Arguments
+    ---------
+    neighbours: k. With 5, up to four stray images in the training set cannot vouch for an anomaly like them, and
+        the distance stays a local one.
     """
 
     def __init__(self, neighbours: int = 5) -> None:

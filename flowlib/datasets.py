@@ -155,7 +155,8 @@ def draw_square(
         changes = sliding_window_view((image != level).any(axis=0), (size, size)).any(axis=(2, 3))
         if changes.any():
             overlap = np.where(changes, sliding_window_view(object_, (size, size)).sum(axis=(2, 3)), -1)
-            row, column = rng.choice(np.argwhere(overlap == overlap.max())).tolist()
+            places = np.argwhere(overlap == overlap.max())  # (n, 2)
+            row, column = places[rng.integers(len(places))].tolist()
             return size, level, row, column
     raise ValueError(f"image {index} cannot be marked: no square of sizes {sizes} and levels {levels} changes a pixel")
 

@@ -35,8 +35,9 @@ class Interval(NamedTuple):
 def auroc(normal: np.ndarray, anomalous: np.ndarray) -> float:
     """Area under the ROC curve in [0, 1]: the chance that an anomalous image outscores a normal one; ties count half.
 
-    Args:
-        normal, anomalous: scores of the two groups of images, shapes (N,) and (M,).
+    Arguments
+    ---------
+    normal, anomalous: scores of the two groups of images, shapes (N,) and (M,).
 
     Source: Hanley & McNeil 1982 (the Mann-Whitney form).
     """
@@ -66,12 +67,13 @@ def auroc_interval(
     AUROC >= (1 - level) ** (1 / min(N, M)), about 1 - 3 / min(N, M) at 95 %. It is conservative, as it leaves the other
     pairs out, and so wider than the bootstrap interval of an AUROC just below 1.
 
-    Args:
-        normal: scores of N normal test images by S seeds, shape (S, N), or (N,) for one seed; N >= 2.
-        anomalous: scores of M anomalous test images by the same seeds, shape (S, M) or (M,); M >= 2.
-        level: nominal coverage in (0, 1).
-        resamples: number of bootstrap resamples.
-        seed: seed of the resampling, not of the training.
+    Arguments
+    ---------
+    normal: scores of N normal test images by S seeds, shape (S, N), or (N,) for one seed; N >= 2.
+    anomalous: scores of M anomalous test images by the same seeds, shape (S, M) or (M,); M >= 2.
+    level: nominal coverage in (0, 1).
+    resamples: number of bootstrap resamples.
+    seed: seed of the resampling, not of the training.
 
     Source: Owen 2007; Clopper & Pearson 1934 and Hanley & Lippman-Hand 1983 (rule of three) for the exact bound.
     """
@@ -156,14 +158,16 @@ def slope_interval(
     Observations that share a cause, such as the images of one frequency, are resampled together. Resamples in which x
     does not vary are left out. Under about ten clusters the interval is too narrow.
 
-    Args:
-        x: shape (n,), finite, not constant.
-        y: shape (n,), or (S, n) for S seeds; finite.
-        clusters: labels, shape (n,), three or more distinct; left out, each observation is a cluster of its own.
-        level, resamples, seed: as `auroc_interval`.
+    Arguments
+    ---------
+    x: shape (n,), finite, not constant.
+    y: shape (n,), or (S, n) for S seeds; finite.
+    clusters: labels, shape (n,), three or more distinct; left out, each observation is a cluster of its own.
+    level, resamples, seed: as `auroc_interval`.
 
-    Returns:
-        The slope, in units of y per unit of x.
+    Returns
+    -------
+    The slope, in units of y per unit of x.
 
     Source: Cameron, Gelbach & Miller 2008 (pairs cluster bootstrap).
     """
@@ -223,9 +227,10 @@ def _resampled_means(values: np.ndarray, resamples: int, rng: np.random.Generato
 def pixel_auroc(maps: Maps, masks: Maps) -> float:
     """AUROC in [0, 1] of the pixels of all images together; exact, ties count half.
 
-    Args:
-        maps: N anomaly maps (H, W), as an array (N, H, W) or a sequence of images of any sizes.
-        masks: N bool masks of the same sizes, true on the defect; defect and normal pixels must both occur.
+    Arguments
+    ---------
+    maps: N anomaly maps (H, W), as an array (N, H, W) or a sequence of images of any sizes.
+    masks: N bool masks of the same sizes, true on the defect; defect and normal pixels must both occur.
 
     Memory: one copy of the normal pixels beside the arguments (100 images of 1 MP: 0.4 GB, 12 s on one core).
     """
@@ -307,9 +312,10 @@ def conformal_threshold(calibration_scores: np.ndarray, false_alarm_rate: float)
     calibration sets, if the calibration images were held out of training and are exchangeable with the new one. Without
     ties the rate is also above `false_alarm_rate` - 1 / (n + 1).
 
-    Args:
-        calibration_scores: scores of held-out normal images, shape (n,).
-        false_alarm_rate: in (0, 1).
+    Arguments
+    ---------
+    calibration_scores: scores of held-out normal images, shape (n,).
+    false_alarm_rate: in (0, 1).
 
     Source: Vovk, Gammerman & Shafer 2005; Angelopoulos & Bates 2023 (split conformal prediction, outlier detection).
     """

@@ -57,7 +57,8 @@ class Readings:
 
     def nll(self) -> np.ndarray:
         """Negative log-likelihood in nats, float64 ``(N,)``."""
-        return -sum(term.sum((1, 2), dtype=np.float64) for term in self.terms.values())
+        sums = (term.sum((1, 2), dtype=np.float64) for term in self.terms.values())
+        return -sum(sums, start=np.zeros(len(self.images)))
 
 
 ScoreFunction = Callable[[Readings], np.ndarray]
@@ -121,8 +122,11 @@ class Score:
 
     Example
     -------
-    >>> score = Score(SCORES["typicality"]).fit(flow, normal_images)
-    >>> score.score_samples(images)  # float64 (N,), higher is more anomalous
+    >>> flow = Glow((1, 8, 8), levels=2, steps=2, hidden_channels=8)
+    >>> images = np.random.default_rng(0).integers(0, 256, (40, 1, 8, 8), dtype=np.uint8)
+    >>> score = Score(SCORES["typicality"]).fit(flow, images[:30])
+    >>> score.score_samples(images[30:]).shape  # higher is more anomalous
+    (10,)
     """
 
     def __init__(self, fit: Fit) -> None:

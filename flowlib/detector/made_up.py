@@ -188,7 +188,8 @@ def made_up_changes(images: np.ndarray, rng: np.random.Generator) -> tuple[np.nd
     changed, masks = images.copy(), np.zeros((len(images), *images.shape[2:]), dtype=bool)
     for index, (image,) in enumerate(images):
         while fills_a_rectangle(masks[index]):
-            centre = rng.choice(np.argwhere(image > 0))
+            places = np.argwhere(image > 0)  # (n, 2)
+            centre = places[rng.integers(len(places))]
             kind = rng.integers(3)
             if kind == 0:
                 strength, target = irregular_patch(image, images[rng.integers(len(images)), 0], centre, rng)

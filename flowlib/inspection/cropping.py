@@ -48,13 +48,13 @@ def unmarked_rows(frames: Iterable[np.ndarray]) -> tuple[int, int] | None:
 
     Returns None when it cannot be told: fewer than 8 frames, or the scene in the middle stands still as well.
     """
-    count, total, squares = 0, np.float32(0), np.float32(0)
+    count, total, squares = 0, np.zeros((1, 1), np.float32), np.zeros((1, 1), np.float32)
     for frame in frames:
         grey = frame.mean(axis=0, dtype=np.float32)  # (H, W)
         count, total, squares = count + 1, total + grey, squares + grey**2
     if count < ENOUGH_FRAMES:
         return None
-    mean = np.asarray(total / count)
+    mean = total / count
     still = squares / count - mean**2 < STILL**2
     marked = still & (maximum_filter(mean, 5) - minimum_filter(mean, 5) > CONTRAST)  # (H, W)
     height = len(marked)

@@ -1,5 +1,6 @@
 """The files that make the environment agree, and the notebooks are committed as the runner expects them."""
 
+import importlib
 import re
 import subprocess
 import tomllib
@@ -83,3 +84,12 @@ def test_links_lead_to_what_is_committed(page: str):
             ["git", "check-ignore", "--stdin", "-z"], cwd=ROOT, input=paths, capture_output=True, text=True
         )
         assert ignored.stdout == ""
+
+
+def test_the_planted_faults_are_of_this_code(monkeypatch: pytest.MonkeyPatch):
+    """benchmarks/mutations.py plants them in lines that are there, and asks tests that are."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    faults = importlib.import_module("mutations")
+    faults.check_texts(faults.FAULTS)
+    missing = [name for fault in faults.FAULTS for name in fault.tests if not (ROOT / "tests" / name).is_file()]
+    assert missing == []

@@ -91,7 +91,7 @@ def frame_overlaps(maps: Sequence[np.ndarray], masks: Sequence[np.ndarray], limi
     overlaps = []
     for values, mask in zip(region_overlaps(maps, masks, limit), masks, strict=True):
         pieces = np.bincount(label(mask, np.ones((3, 3)))[0][mask], minlength=1)[1:]
-        overlaps.append((values * pieces).sum() / max(pieces.sum(), 1))
+        overlaps.append((values * pieces).sum() / max(int(pieces.sum()), 1))
     return np.array(overlaps)
 
 
