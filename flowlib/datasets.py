@@ -1,7 +1,6 @@
-"""MNIST and Fashion-MNIST as arrays, and the pixel operations of thesis 4.1.1 and its controls.
+"""MNIST and Fashion-MNIST as arrays, squares put on their objects (thesis 4.2) and gratings (4.3).
 
-Images are uint8 ``(N, C, H, W)`` throughout: the operations here are applied before any model sees the images, and keep
-them 8-bit, so that likelihoods stay comparable.
+Images are uint8 ``(N, C, H, W)`` throughout, so that likelihoods stay comparable.
 """
 
 from collections.abc import Sequence
@@ -28,6 +27,10 @@ CLASS_NAMES: dict[str, tuple[str, ...]] = {
         "Ankle boot",
     ),
 }
+
+LOW = (1, 2, 3, 4, 5)  # cycles across the image
+HIGH = (11, 12, 13, 14, 15)
+PER_FREQUENCY = 120
 
 
 def load(name: str, split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -59,15 +62,10 @@ def load(name: str, split: str) -> tuple[np.ndarray, np.ndarray]:
     return images[:, None].copy(), labels.astype(np.int64)
 
 
-def check_images(images: np.ndarray) -> None:
-    """ValueError unless `images` is uint8 ``(N, C, H, W)``."""
-    if images.dtype != np.uint8 or images.ndim != 4:
-        raise ValueError(f"images are {images.dtype} {images.shape}, they must be uint8 (N, C, H, W)")
-
-
-LOW = (1, 2, 3, 4, 5)  # cycles across the image
-HIGH = (11, 12, 13, 14, 15)
-PER_FREQUENCY = 120
+def by_class(name: str, split: str, limit: int | None = None) -> list[np.ndarray]:
+    """Images ``(N_c, 1, 28, 28)`` of each class of a set, the first `limit` of each."""
+    images, labels = load(name, split)
+    return [images[labels == label][:limit] for label in range(labels.max() + 1)]
 
 
 def add_squares(
@@ -207,7 +205,7 @@ def frequencies(seed: int = 0, size: int = 32) -> tuple[np.ndarray, pd.DataFrame
     return np.stack(images)[:, None], pd.DataFrame(rows, columns=["frequency", "group", "intensity", "rotated"])
 
 
-def by_class(name: str, split: str, limit: int | None = None) -> list[np.ndarray]:
-    """Images ``(N_c, 1, 28, 28)`` of each class of a set, the first `limit` of each."""
-    images, labels = load(name, split)
-    return [images[labels == label][:limit] for label in range(labels.max() + 1)]
+def check_images(images: np.ndarray) -> None:
+    """ValueError unless `images` is uint8 ``(N, C, H, W)``."""
+    if images.dtype != np.uint8 or images.ndim != 4:
+        raise ValueError(f"images are {images.dtype} {images.shape}, they must be uint8 (N, C, H, W)")

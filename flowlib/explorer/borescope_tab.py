@@ -1,4 +1,4 @@
-"""The explorer's sliders: ipywidgets that show what `flowlib.explorer` knows. Pictures are replaced, never redrawn."""
+"""The explorer's first tab: ipywidgets that show what `state` knows. Pictures are replaced, never redrawn."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""The explorer's second tab: a square put on a shirt by sliders or a click, and what `explorer_squares` says of it.
+"""The explorer's second tab: a square put on a shirt by sliders or a click, and what `shirts` says of it.
 
 The click needs nothing but ipywidgets: a transparent sheet over the picture writes its place into a hidden text.
 """

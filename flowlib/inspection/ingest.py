@@ -5,8 +5,6 @@ the size depending on the aspect ratio of the video and also to get rid of the u
 frames in all four corners".
 """
 
-import json
-import shutil
 import tempfile
 from collections.abc import Iterator
 from itertools import islice
@@ -15,7 +13,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock, Timeout
 from PIL import Image
 from tqdm.auto import tqdm
 
@@ -30,7 +27,7 @@ from flowlib.inspection.media import (
     read_mask,
     video_frames,
 )
-from flowlib.runtime.files import Rows, check_inside, read_rows, write_rows, write_text
+from flowlib.runtime.files import Rows, check_inside, read_rows, resuming, write_rows
 
 TYPES = {"file": "str", "source": "str", "frame": "Int64", "seconds": "Float64", "width": "Int64", "height": "Int64"}
 TYPES |= dict.fromkeys(("x0", "y0", "x1", "y1"), "Int64") | dict.fromkeys(("status", "message", "fingerprint"), "str")
@@ -100,20 +97,18 @@ def ingest(
         "crop": parse_crop(crop),
         "grey": grey,
     }
-    jobs = plan(source)
+    jobs = jobs_in(source)
     if not jobs:
         raise IngestError(f"{source} holds no image or video: name a folder of PNG, JPEG, TIFF, MP4, AVI, ... files")
     if out.resolve().is_relative_to(source.resolve()):
         raise IngestError(f"out {out} lies in the source {source}: name a folder outside of it")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with FileLock(out / ".lock", timeout=0):
-            claim(out, settings)
-            manifest = run(jobs, out, settings)
-    except Timeout as error:
-        raise IngestError(f"{out} is being written by another ingest: wait for it, or name another folder") from error
-    except OSError as error:
-        raise IngestError(f"{out} cannot be written ({error}): free space, or name another folder") from error
+
+    def conflict(noted: dict[str, Any]) -> str:
+        other = f"{out} was made of another source or with other settings, see {out / 'settings.json'}"
+        return "" if noted == settings else f"{other}: name another folder"
+
+    with resuming(out, settings, conflict, IngestError):
+        manifest = run(jobs, out, settings)
     if not (manifest["status"] == "ok").any():
         first = manifest["message"].iloc[0]
         raise IngestError(f"nothing in {source} could be used, see {out / 'manifest.csv'}; the first reason: {first}")
@@ -133,7 +128,7 @@ def parse_crop(crop: str | Box) -> str | list[int]:
     return [x0, y0, x1, y1]
 
 
-def plan(source: Path) -> list[Job]:
+def jobs_in(source: Path) -> list[Job]:
     """The sources in their order, with what belongs to each."""
     files = media_files(source)
     found = layout(source)
@@ -155,8 +150,6 @@ def plan(source: Path) -> list[Job]:
 
 def run(jobs: list[Job], out: Path, settings: dict[str, Any]) -> pd.DataFrame:
     """Ingest what is not in `out` yet; the manifest is written anew after each source."""
-    for leftover in out.glob(".partial*"):  # of a run that was killed
-        shutil.rmtree(leftover)
     first: dict[tuple[bool, Path], Job] = {}  # whoever has a name first gives the frames of that name
     for job in jobs:
         first.setdefault((is_video(job.path), job.inside.with_suffix("")), job)
@@ -170,7 +163,7 @@ def run(jobs: list[Job], out: Path, settings: dict[str, Any]) -> pd.DataFrame:
             continue
         if source in takers:
             remove(rows.get(source, []), out)
-            with tempfile.TemporaryDirectory(prefix=".partial", dir=out) as stage:
+            with tempfile.TemporaryDirectory(prefix=".", suffix=".partial", dir=out) as stage:
                 new = take(job, out, Path(stage), settings)
         else:
             other = first[is_video(job.path), job.inside.with_suffix("")].path
@@ -263,14 +256,6 @@ def publish(staged: Path, box: Box, path: Path) -> None:
     if not whole:
         cut(staged, box).save(staged, compress_level=1)
     staged.replace(path)
-
-
-def claim(out: Path, settings: dict[str, Any]) -> None:
-    """Note in `out` what it is made of and with; IngestError when that is something else already."""
-    path, text = out / "settings.json", json.dumps(settings, indent=2) + "\n"
-    if path.exists() and path.read_text(encoding="utf-8") != text:
-        raise IngestError(f"{out} was made of another source or with other settings, see {path}: name another folder")
-    write_text(path, text)
 
 
 def fingerprint(job: Job) -> str:

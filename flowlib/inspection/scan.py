@@ -4,11 +4,10 @@ A file that cannot be read gets a row with the reason, and the rest goes on.
 """
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import BrokenExecutor, Executor, as_completed
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +17,6 @@ import numpy as np
 import pandas as pd
 import tifffile
 import yaml
-from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 from flowlib.detector.model import Detector, DetectorError, resized, worst_region
@@ -29,7 +27,7 @@ from flowlib.inspection.normals import RATE, frames_of, named, unmarked
 from flowlib.inspection.verdicts import Rows, picture_paths, read_table, remove, write_table
 from flowlib.runtime import artifacts, parallel
 from flowlib.runtime.code import code_hash
-from flowlib.runtime.files import replacing, write_text
+from flowlib.runtime.files import replacing, resuming
 
 PROCESSES_FROM = 12  # pictures: fewer are scored before other processes would have started
 SETTINGS = ("map", "way", "false_alarm_rate")
@@ -111,22 +109,27 @@ def scan(
     """
     model, source, out = Path(model), Path(source), Path(out)
     run = new_run(model, out, settings or {}, frames, maps)
-    jobs = plan(source)
+    jobs = jobs_in(source)
     if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
         raise InspectionError(f"out {out} lies in {source}, which is scored: name a folder outside of it")
+
+    def conflict(noted: dict[str, Any]) -> str:
+        other = noted.get("source", facts["source"])
+        return (
+            ""
+            if other == facts["source"]
+            else f"{out} holds the scores of {other}: name another folder for those of {source}"
+        )
+
+    facts: dict[str, Any] = {"source": str(source.resolve()), "model": str(model), "map": run.map_name, "way": run.way}
+    facts |= {"false_alarm_rate": run.rate, "frames": run.frames, "maps": run.maps, "key": run.key}
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        with FileLock(out / ".lock", timeout=0):
-            claim(source, run)
+        with resuming(out, facts, conflict, InspectionError):
             table = score_jobs(jobs, run, executor)
-    except Timeout as error:
-        raise InspectionError(f"{out} is being written by another run: wait for it, or name another folder") from error
     except BrokenExecutor as error:
         raise InspectionError(
             f"a process that scored {source} was ended, perhaps for want of memory: run again, it goes on where it was"
         ) from error
-    except OSError as error:
-        raise InspectionError(f"{out} cannot be written ({error}): free space, or name another folder") from error
     if not (table["status"] == "ok").any():
         first = table["message"].iloc[0]
         raise InspectionError(
@@ -171,7 +174,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     return found
 
 
-def plan(source: Path) -> list[Job]:
+def jobs_in(source: Path) -> list[Job]:
     """The files to score, in their order. Files of one name but for the suffix keep theirs in the names of pictures."""
     if not source.exists():
         raise InspectionError(f"{source} is missing: name a folder, a video or an image")
@@ -190,24 +193,6 @@ def plan(source: Path) -> list[Job]:
         name = place.with_suffix("") if stems[path.with_suffix("")] == 1 else place
         jobs.append(Job(path, place.as_posix(), label, name.as_posix()))
     return jobs
-
-
-def claim(source: Path, run: Run) -> None:
-    """Note in the folder what it is made of and with; InspectionError when it is made of another source already."""
-    path = run.out / "settings.json"
-    other = ""
-    with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
-        other = json.loads(path.read_text(encoding="utf-8"))["source"]
-    if other not in ("", str(source.resolve())):
-        raise InspectionError(f"{run.out} holds the scores of {other}: name another folder for those of {source}")
-    facts: dict[str, Any] = {
-        "source": str(source.resolve()),
-        "model": str(run.model),
-        "map": run.map_name,
-        "way": run.way,
-    }
-    facts |= {"false_alarm_rate": run.rate, "frames": run.frames, "maps": run.maps, "key": run.key}
-    write_text(path, json.dumps(facts, indent=2) + "\n")
 
 
 def score_jobs(jobs: list[Job], run: Run, executor: Executor | None) -> pd.DataFrame:

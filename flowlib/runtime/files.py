@@ -1,14 +1,66 @@
-"""Text files that appear whole or not at all, and tables on disk whose rows belong to sources."""
+"""Folders that one run at a time fills and the next goes on with, files that appear whole or not at all, and tables on
+disk whose rows belong to sources."""
 
+import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from filelock import FileLock, Timeout
 
 Rows = list[dict[str, Any]]
+
+
+@contextmanager
+def resuming(
+    folder: Path,
+    settings: dict[str, Any],
+    conflict: Callable[[dict[str, Any]], str],
+    error: type[Exception],
+    wait: bool = False,
+) -> Iterator[None]:
+    """Fill a folder, which is made and locked meanwhile, or go on where a run that was killed left it.
+
+    Arguments
+    ---------
+    settings: what the folder is made of and with; its settings.json says so.
+    conflict: from the settings that stand there ({} where they cannot be read), why these ones cannot go on with the
+        folder, or "".
+    error: raised with what `conflict` says, where the folder cannot be written, and where another process fills it.
+    wait: for that process, in place of an error.
+
+    What killed runs left half written, named as in `replacing`, is deleted.
+    """
+    path = folder / "settings.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock", timeout=-1 if wait else 0):
+            if path.exists():
+                if reason := conflict(read_settings(path)):
+                    raise error(reason)
+                for leftover in list(folder.rglob(".*.partial")):
+                    if leftover.is_dir():
+                        shutil.rmtree(leftover)
+                    else:
+                        leftover.unlink(missing_ok=True)
+            write_text(path, json.dumps(settings, indent=2) + "\n")
+            yield
+    except Timeout as cause:
+        raise error(f"{folder} is being written by another run: wait for it, or name another folder") from cause
+    except OSError as cause:
+        raise error(f"{folder} cannot be written ({cause}): free space, or name another folder") from cause
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """What a file of JSON says; {} where that is not a table of names."""
+    with suppress(ValueError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return found if isinstance(found, dict) else {}
+    return {}
 
 
 def write_text(path: Path, text: str) -> None:
@@ -19,6 +71,15 @@ def write_text(path: Path, text: str) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write to, which becomes `path` when all is written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.partial")
+    yield temporary
+    temporary.replace(path)
 
 
 def read_rows(path: Path, types: Mapping[str, str], source: str) -> dict[str, Rows]:
@@ -46,12 +107,3 @@ def write_rows(path: Path, types: Mapping[str, str], rows: Mapping[str, Rows], s
     table = pd.DataFrame(listed, columns=list(types)).astype(types)
     write_text(path, table.to_csv(index=False))
     return table
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A path to write to, which becomes `path` when all is written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.partial")
-    yield temporary
-    temporary.replace(path)

@@ -4,7 +4,6 @@
 on them is made in flowlib.simulator.camera. A killed run leaves whole videos or none, and goes on where it was.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager
@@ -14,12 +13,11 @@ from typing import Any, NamedTuple, cast
 import av
 import numpy as np
 import pandas as pd
-from filelock import FileLock
 from tqdm.auto import tqdm
 
 from flowlib.runtime import parallel
 from flowlib.runtime.code import code_hash
-from flowlib.runtime.files import write_text
+from flowlib.runtime.files import resuming, write_text
 from flowlib.simulator.blades import VIEWPOINTS, Viewpoint
 from flowlib.simulator.camera import FRAME_RATE
 from flowlib.simulator.camera import MARKED as MARKED
@@ -105,27 +103,27 @@ def simulate(
             raise SimulatorError(f"{name} is {count!r}, it must be a whole number of at least {least}")
     if not isinstance(seed, int) or seed < 0:
         raise SimulatorError(f"seed is {seed!r}, it must be a whole number of at least 0")
-    videos = list(plan(normal_blades, test_normal_blades, defect_blades))
+    videos = list(videos_of(normal_blades, test_normal_blades, defect_blades))
     if not videos:
         raise SimulatorError("normal_blades, test_normal_blades and defect_blades are all 0: ask for some blades")
-    code = code_hash(__name__)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock"):  # another process that wants the same waits, and finds it made
-            claim(folder, {**counts, "frames": frames, "seed": seed, "code": code})
-            jobs = [(folder, video, frames, seed) for video in videos]
-            if executor:
-                tables = parallel.run(make, jobs, executor, "videos")
-            else:
-                tables = [make(*job) for job in tqdm(jobs, desc="videos", unit="video", disable=None)]
-            rows = pd.concat(tables, ignore_index=True)
-            write_text(folder / "frames.csv", rows.to_csv(index=False))
-    except OSError as error:
-        raise SimulatorError(f"folder {folder} cannot be written ({error}): free space or name another") from error
+    settings = {**counts, "frames": frames, "seed": seed, "code": code_hash(__name__)}
+
+    def conflict(noted: dict[str, Any]) -> str:
+        other = f"{folder} holds another simulation (of other settings or code, see its settings.json)"
+        return "" if noted == settings else f"{other}: delete it or name another"
+
+    with resuming(folder, settings, conflict, SimulatorError, wait=True):  # another process may want the same
+        jobs = [(folder, video, frames, seed) for video in videos]
+        if executor:
+            tables = parallel.run(make, jobs, executor, "videos")
+        else:
+            tables = [make(*job) for job in tqdm(jobs, desc="videos", unit="video", disable=None)]
+        rows = pd.concat(tables, ignore_index=True)
+        write_text(folder / "frames.csv", rows.to_csv(index=False))
     return rows
 
 
-def plan(normal_blades: int, test_normal_blades: int, defect_blades: int) -> Iterator[Video]:
+def videos_of(normal_blades: int, test_normal_blades: int, defect_blades: int) -> Iterator[Video]:
     """The videos of a data set: blades are numbered through, viewpoints and defects take turns."""
     viewpoints, defects = list(VIEWPOINTS), list(DEFECTS)
     for number in range(normal_blades):
@@ -135,17 +133,6 @@ def plan(normal_blades: int, test_normal_blades: int, defect_blades: int) -> Ite
     for number in range(defect_blades):  # 4 viewpoints and 7 defects share no factor: all pairs come up
         blade = normal_blades + test_normal_blades + number
         yield Video("test", defects[number % len(defects)], blade, viewpoints[number % len(viewpoints)])
-
-
-def claim(folder: Path, settings: dict[str, Any]) -> None:
-    """Note in the folder what it is made with; SimulatorError when that is something else already."""
-    path, text = folder / "settings.json", json.dumps(settings, indent=2) + "\n"
-    if path.exists() and path.read_text() != text:
-        raise SimulatorError(
-            f"folder {folder} holds another simulation (of other settings or code, see its settings.json): "
-            "delete it or name another"
-        )
-    write_text(path, text)
 
 
 def make(folder: Path, video: Video, frames: int, seed: int) -> pd.DataFrame:

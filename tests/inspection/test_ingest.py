@@ -265,11 +265,11 @@ def test_a_killed_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(KeyboardInterrupt):
         ingest(source, out, every=1)
     assert set(pd.read_csv(out / "manifest.csv")["source"]) == {"a.mp4"}, "what is complete is listed"
-    (out / ".partial_left").mkdir()
+    (out / ".left.partial").mkdir()
     monkeypatch.setattr(inspection_ingest, "publish", whole)
     pd.testing.assert_frame_equal(ingest(source, out, every=1), expected)
     assert images(out) == images(tmp_path / "whole")
-    assert not list(out.glob(".partial*"))
+    assert not list(out.rglob("*.partial"))
 
 
 def test_two_sources_of_one_name_do_not_mix(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_split_by_blade(made):
 
 
 def test_every_defect_from_every_viewpoint():
-    pairs = {(video.viewpoint, video.defect) for video in dataset.plan(0, 0, 28)}
+    pairs = {(video.viewpoint, video.defect) for video in dataset.videos_of(0, 0, 28)}
     assert pairs == {(viewpoint, defect) for viewpoint in VIEWPOINTS for defect in DEFECTS}
     assert len({(view.width, view.height) for view in VIEWPOINTS.values()}) >= 4
 
