@@ -19,7 +19,7 @@ from flowlib.glow import Glow
 from flowlib.runtime import artifacts, parallel
 from flowlib.runtime.artifacts import Arrays, Artifact
 from flowlib.runtime.code import code_hash
-from flowlib.training import Recipe, score, trained
+from flowlib.training import Recipe, computed_with, score, trained
 
 REDUCED = 8  # pixels on a side that patches are reduced to for PCA and nearest neighbours
 REFERENCES = {"PCA of patches": "PCA", "kNN of patches": "kNN"}
@@ -88,7 +88,7 @@ def flow_maps(training: list[Shot], recipe: Recipe, n: int, shots: list[Shot]) -
         return dense_map(flow, one.image, PATCH, 4, one.view if conditional else None)
 
     model = trained(patches, recipe, labels if conditional else None)
-    return kept("flow", (patches, labels), recipe, shots, lambda one: each(model, one))  # type: ignore[arg-type]
+    return mapped("flow", (patches, labels), recipe, shots, lambda one: each(model, one))  # type: ignore[arg-type]
 
 
 def autoencoder_maps(training: list[Shot], recipe: Recipe, n: int, shots: list[Shot]) -> list[np.ndarray]:
@@ -104,7 +104,7 @@ def autoencoder_maps(training: list[Shot], recipe: Recipe, n: int, shots: list[S
         with torch.inference_mode():
             return model.squared_error(batch)[0, :H, :W].numpy()
 
-    return kept("autoencoder", (patches,), recipe, shots, each)
+    return mapped("autoencoder", (patches,), recipe, shots, each)
 
 
 def reference_maps(
@@ -118,7 +118,7 @@ def reference_maps(
     def each(one: Shot) -> np.ndarray:
         return patch_map(lambda some: model.score_samples(reduced(some)), one.image, PATCH, stride)
 
-    return kept(name, (patches,), stride, shots, each)
+    return mapped(name, (patches,), stride, shots, each)
 
 
 def reduced(patches: np.ndarray) -> np.ndarray:
@@ -148,10 +148,10 @@ def stride_maps(
     return [values.astype(np.float32) for values in found], (time.perf_counter() - began) / len(shots)
 
 
-def kept(
+def mapped(
     name: str, training: tuple[np.ndarray, ...], settings: object, shots: list[Shot], each: Callable[[Shot], np.ndarray]
 ) -> list[np.ndarray]:
-    """Maps of shots, made once and kept."""
+    """The map of each shot, float32, made once for what a model was trained on and its settings."""
 
     def make(_: Path) -> Artifact:
         return Artifact({f"{i:05d}": each(one).astype(np.float32) for i, one in enumerate(shots)}, {})
@@ -162,6 +162,7 @@ def kept(
         "settings": repr(settings),
         "shots": artifacts.array_hash(np.concatenate([one.image.ravel() for one in shots])),
         "code": code_hash(__name__),
+        **computed_with(),
     }
     arrays: Arrays = artifacts.cached("maps", parts, make).arrays
     return [arrays[f"{i:05d}"] for i in range(len(shots))]
