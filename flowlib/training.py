@@ -222,10 +222,13 @@ def model_parts(images: np.ndarray, recipe: Recipe, labels: np.ndarray | None = 
         "images": artifacts.array_hash(images),
         "recipe": asdict(recipe),
         "code": code_hash(__name__),
-        "torch": torch.__version__,
-        "device": best_device().type,
-        "threads": torch.get_num_threads(),
+        **computed_with(),
     }
+
+
+def computed_with() -> dict[str, Any]:
+    """What torch's last bits hang on beside code and data, for the key of everything computed with it."""
+    return {"torch": torch.__version__, "device": best_device().type, "threads": torch.get_num_threads()}
 
 
 def snapshot(model: Model, optimiser: torch.optim.Optimizer, losses: list[float]) -> Artifact:

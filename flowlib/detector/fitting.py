@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from flowlib.detector import maps
 from flowlib.detector.choice import DAMAGED, choice_table, chosen, damaged_image, readings
@@ -16,7 +15,7 @@ from flowlib.detector.patches import random_patches
 from flowlib.runtime import artifacts, parallel
 from flowlib.runtime.artifacts import Arrays, Artifact
 from flowlib.runtime.code import code_hash
-from flowlib.training import Model, Recipe, build, load_parameters, to_numpy, train
+from flowlib.training import Model, Recipe, build, computed_with, load_parameters, to_numpy, train
 
 SHARES = (0.6, 0.15, 0.25)  # of the normal images: to train, to choose, to calibrate
 CROP = 96  # pixels on a side of what the local ratio is trained on
@@ -119,7 +118,7 @@ def trained(images: list[np.ndarray], n: int, side: int, recipe: Recipe) -> Arra
         "patches": artifacts.array_hash(patches),
         "recipe": asdict(recipe),
         "code": code_hash(__name__),
-        "torch": torch.__version__,
+        **computed_with(),
     }
     return artifacts.cached("detector", parts, make).arrays
 

@@ -21,7 +21,7 @@ from flowlib.glow import Glow
 from flowlib.runtime import artifacts, parallel
 from flowlib.runtime.artifacts import Arrays
 from flowlib.runtime.code import code_hash
-from flowlib.training import Recipe, to_numpy, trained
+from flowlib.training import Recipe, computed_with, to_numpy, trained
 
 
 @dataclass(frozen=True)
@@ -132,6 +132,7 @@ def kept_detector(
         "sources": [str(source) for source in sources],
         "settings": asdict(settings),
         "code": code_hash("flowlib.detector.fitting"),
+        **computed_with(),
     }
     place = Path(folder) / f"detector_{artifacts.key(parts)[:12]}"
     try:

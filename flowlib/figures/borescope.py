@@ -103,12 +103,12 @@ def strides(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def forest(table: pd.DataFrame, panels: Sequence[str], titles: Sequence[str]) -> Figure:
-    """A row a method, a panel a measure. Columns: method, and of each panel NAME, NAME low and NAME high."""
+def forest(table: pd.DataFrame, panels: Mapping[str, str]) -> Figure:
+    """A row a method, a panel a measure, with its title. Columns: method, and of each panel NAME, low and high."""
     with plt.rc_context(STYLE):
         figure, grid = plt.subplots(1, len(panels), figsize=(4.6 * len(panels), 1.4 + 0.36 * len(table)), sharey=True)
         y = np.arange(len(table))
-        for axes, name, title in zip(grid, panels, titles, strict=True):
+        for axes, (name, title) in zip(grid, panels.items(), strict=True):
             errors = [table[name] - table[f"{name} low"], table[f"{name} high"] - table[name]]
             axes.errorbar(table[name], y, xerr=errors, ls="", marker="o", ms=7, color=BLUE, capsize=3)
             if "AUROC" in title:  # of chance

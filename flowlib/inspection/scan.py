@@ -28,6 +28,7 @@ from flowlib.inspection.verdicts import Rows, picture_paths, read_table, remove,
 from flowlib.runtime import artifacts, parallel
 from flowlib.runtime.code import code_hash
 from flowlib.runtime.files import replacing, resuming
+from flowlib.training import computed_with
 
 PROCESSES_FROM = 12  # pictures: fewer are scored before other processes would have started
 SETTINGS = ("map", "way", "false_alarm_rate")
@@ -158,6 +159,7 @@ def new_run(model: Path, out: Path, settings: Mapping[str, Any], frames: int, ma
     parts = {
         "detector": hashlib.sha256((model / "detector.safetensors").read_bytes()).hexdigest(),
         "code": code_hash(__name__),
+        **computed_with(),
         "settings": [detector.map_name, detector.way, rate, frames, maps],
     }
     return Run(model, out, detector.map_name, detector.way, rate, frames, maps, artifacts.key(parts)[:16])

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from flowlib.detector import made_up
+from flowlib.detector import fitting, made_up
 from flowlib.inspection.ingest import ingest
 from flowlib.inspection.media import layout, read_image, read_mask
 from flowlib.runtime.code import code_hash
@@ -33,6 +33,26 @@ class Shot(NamedTuple):
         return VIEWS[self.view]
 
 
+class Parts(NamedTuple):
+    """Frames by what they are for: normal ones to train, choose and calibrate with, copies of the latter two with a
+    made-up defect, and, of other blades, normal and defective ones to test with."""
+
+    training: list[Shot]
+    choosing: list[Shot]
+    calibrating: list[Shot]
+    made_up: list[Shot]
+    normal: list[Shot]
+    defective: list[Shot]
+
+    @property
+    def held(self) -> list[Shot]:
+        return [*self.choosing, *self.calibrating]
+
+    @property
+    def tested(self) -> list[Shot]:
+        return [*self.normal, *self.defective]
+
+
 def prepare(
     folder: Path, blades: tuple[int, int, int], frames: int, every: int, seed: int, executor: Executor
 ) -> tuple[list[Shot], list[Shot]]:
@@ -47,6 +67,46 @@ def prepare(
     found = layout(images)
     train = [shot("good", path, None, images) for path in found.normal]
     return train, [shot(label, path, found.masks.get(path), images) for label, path in found.test]
+
+
+def divided(shots: Sequence[Shot], test: Sequence[Shot], seed: int = 0) -> Parts:
+    """Training shots divided by blade, as `fitting.fit` does, two damaged copies of each held-out one, and the test's.
+
+    A frame of a damaged blade that shows no damage is not tested.
+    """
+    training, choosing, calibrating = (
+        [shots[i] for i in part] for part in fitting.divided([one.blade for one in shots], seed)
+    )
+    held = choosing + calibrating
+    normal = [one for one in test if one.label == "good"]
+    return Parts(
+        training,
+        choosing,
+        calibrating,
+        damaged(held, 2 * len(held), seed),
+        normal,
+        [one for one in test if one.mask.any()],
+    )
+
+
+def of_each_view(shots: Sequence[Shot]) -> list[Shot]:
+    """The first shot from each viewpoint, in the order of `VIEWS`."""
+    first: dict[int, Shot] = {}
+    for one in shots:
+        first.setdefault(one.view, one)
+    return [first[view] for view in sorted(first)]
+
+
+def of_each_kind(shots: Sequence[Shot], enough: int = 2500) -> list[Shot]:
+    """The shot of each kind of defect that shows most of it, kinds by name; from `enough` pixels on all are alike."""
+    kinds = sorted({one.label for one in shots})
+    return [
+        max((one for one in shots if one.label == kind), key=lambda one: min(one.mask.sum(), enough)) for kind in kinds
+    ]
+
+
+def blades(shots: Sequence[Shot]) -> np.ndarray:
+    return np.array([one.blade for one in shots])
 
 
 def shot(label: str, path: Path, mask: Path | None, root: Path) -> Shot:

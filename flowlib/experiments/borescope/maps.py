@@ -1,7 +1,9 @@
 """The borescope study (thesis section 5), on simulated videos: what notebook 05 prepares, and every method's maps."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +14,68 @@ from flowlib.autoencoders import ConvAutoencoder
 from flowlib.baselines import KNearestNeighbours, PCAReconstruction
 from flowlib.detector.model import PATCH, Detector
 from flowlib.detector.patches import dense_map, labelled_patches, padded, patch_map, random_patches
-from flowlib.experiments.borescope.frames import Shot
+from flowlib.experiments.borescope.frames import Parts, Shot
 from flowlib.glow import Glow
-from flowlib.runtime import artifacts
+from flowlib.runtime import artifacts, parallel
 from flowlib.runtime.artifacts import Arrays, Artifact
 from flowlib.runtime.code import code_hash
-from flowlib.simulator.dataset import REFLECTION as REFLECTION
-from flowlib.simulator.dataset import SHADOW as SHADOW
-from flowlib.training import Recipe, score, trained
+from flowlib.training import Recipe, computed_with, score, trained
 
 REDUCED = 8  # pixels on a side that patches are reduced to for PCA and nearest neighbours
+REFERENCES = {"PCA of patches": "PCA", "kNN of patches": "kNN"}
+REFERENCE_STRIDE = 16
+CHUNK = 16  # frames of a job
+
+Grouped = dict[str, list[np.ndarray]]  # maps of the frames of each group: "made up", "held", "normal", "defective"
+
+
+# --- all of them ----------------------------------------------------------------------------------------------------
+
+
+def every_method(
+    parts: Parts, recipes: Mapping[str, Recipe], n: int, seeds: Sequence[int], executor: Executor
+) -> dict[str, list[Grouped]]:
+    """Maps of each of the `recipes` and of the references, by name and seed; `n` patches are learnt from.
+
+    Each seed replaces the recipe's own; the references have one.
+    """
+    groups = {"made up": parts.made_up, "held": parts.held, "normal": parts.normal, "defective": parts.defective}
+    shots = [one for group in groups.values() for one in group]
+    ends = np.cumsum([len(group) for group in groups.values()])
+
+    def grouped(found: list[np.ndarray]) -> Grouped:
+        return {name: found[end - len(group) : end] for (name, group), end in zip(groups.items(), ends, strict=True)}
+
+    jobs = [(parts.training, replace(recipe, seed=seed), n, shots) for recipe in recipes.values() for seed in seeds]
+    of_models = iter(parallel.run(model_maps, jobs, executor, "models"))
+    found = {name: [grouped(next(of_models)) for _ in seeds] for name in recipes}
+    others = [(name, parts.training, n, REFERENCE_STRIDE, 0, shots) for name in REFERENCES.values()]
+    of_references = parallel.run(reference_maps, others, executor, "PCA and neighbours")
+    return found | {name: [grouped(maps)] for name, maps in zip(REFERENCES, of_references, strict=True)}
+
+
+def every_detector_map(detector: Detector, shots: Sequence[Shot], executor: Executor) -> dict[str, list[np.ndarray]]:
+    """Every map of a detector by its name, float32, of each shot."""
+    jobs = [(detector, list(shots[i : i + CHUNK])) for i in range(0, len(shots), CHUNK)]
+    found = [maps for chunk in parallel.run(detector_maps, jobs, executor, "detector") for maps in chunk]
+    return {name: [maps[name].astype(np.float32) for maps in found] for name in found[0]}
+
+
+def every_stride(
+    training: list[Shot], recipe: Recipe, n: int, strides: Sequence[int], shots: Sequence[Shot], executor: Executor
+) -> dict[int, list[np.ndarray]]:
+    """NLL maps of patches at each of the strides, of each shot."""
+    chunks = [list(shots[i : i + CHUNK]) for i in range(0, len(shots), CHUNK)]
+    jobs = [(training, recipe, n, stride, chunk) for stride in strides for chunk in chunks]
+    found = iter(parallel.run(stride_maps, jobs, executor, "strides"))
+    return {stride: [values for _ in chunks for values in next(found)[0]] for stride in strides}
 
 
 # --- maps of every method: one job each, lists of ``(H, W)`` float32 -------------------------------------------------
+
+
+def model_maps(training: list[Shot], recipe: Recipe, n: int, shots: list[Shot]) -> list[np.ndarray]:
+    return (flow_maps if recipe.model == "Glow" else autoencoder_maps)(training, recipe, n, shots)
 
 
 def flow_maps(training: list[Shot], recipe: Recipe, n: int, shots: list[Shot]) -> list[np.ndarray]:
@@ -37,7 +88,7 @@ def flow_maps(training: list[Shot], recipe: Recipe, n: int, shots: list[Shot]) -
         return dense_map(flow, one.image, PATCH, 4, one.view if conditional else None)
 
     model = trained(patches, recipe, labels if conditional else None)
-    return kept("flow", (patches, labels), recipe, shots, lambda one: each(model, one))  # type: ignore[arg-type]
+    return mapped("flow", (patches, labels), recipe, shots, lambda one: each(model, one))  # type: ignore[arg-type]
 
 
 def autoencoder_maps(training: list[Shot], recipe: Recipe, n: int, shots: list[Shot]) -> list[np.ndarray]:
@@ -53,7 +104,7 @@ def autoencoder_maps(training: list[Shot], recipe: Recipe, n: int, shots: list[S
         with torch.inference_mode():
             return model.squared_error(batch)[0, :H, :W].numpy()
 
-    return kept("autoencoder", (patches,), recipe, shots, each)
+    return mapped("autoencoder", (patches,), recipe, shots, each)
 
 
 def reference_maps(
@@ -67,7 +118,7 @@ def reference_maps(
     def each(one: Shot) -> np.ndarray:
         return patch_map(lambda some: model.score_samples(reduced(some)), one.image, PATCH, stride)
 
-    return kept(name, (patches,), stride, shots, each)
+    return mapped(name, (patches,), stride, shots, each)
 
 
 def reduced(patches: np.ndarray) -> np.ndarray:
@@ -97,10 +148,10 @@ def stride_maps(
     return [values.astype(np.float32) for values in found], (time.perf_counter() - began) / len(shots)
 
 
-def kept(
+def mapped(
     name: str, training: tuple[np.ndarray, ...], settings: object, shots: list[Shot], each: Callable[[Shot], np.ndarray]
 ) -> list[np.ndarray]:
-    """Maps of shots, made once and kept."""
+    """The map of each shot, float32, made once for what a model was trained on and its settings."""
 
     def make(_: Path) -> Artifact:
         return Artifact({f"{i:05d}": each(one).astype(np.float32) for i, one in enumerate(shots)}, {})
@@ -111,6 +162,7 @@ def kept(
         "settings": repr(settings),
         "shots": artifacts.array_hash(np.concatenate([one.image.ravel() for one in shots])),
         "code": code_hash(__name__),
+        **computed_with(),
     }
     arrays: Arrays = artifacts.cached("maps", parts, make).arrays
     return [arrays[f"{i:05d}"] for i in range(len(shots))]

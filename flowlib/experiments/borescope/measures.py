@@ -1,28 +1,68 @@
 """What notebook 05 measures of maps and scores. Frames of a blade are alike: intervals resample blades, not frames."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy.ndimage import label
 
+from flowlib.baselines import COVARIATES
 from flowlib.detector.model import LARGEST_SHARES, PATCH, image_score
-from flowlib.experiments.borescope.frames import Shot
+from flowlib.experiments.borescope.frames import Parts, Shot
+from flowlib.experiments.borescope.maps import Grouped
 from flowlib.metrics import Interval, auroc, region_overlaps
 
 
-def best_way(normal: Sequence[Sequence[np.ndarray]], changed: Sequence[Sequence[np.ndarray]]) -> str:
-    """The way from a map to an image's score that best finds made-up defects; maps of each seed, then of each image."""
+class Scored(NamedTuple):
+    """What a method says of the test frames: image scores ``(S, N)`` of the normal and ``(S, M)`` of the defective
+    ones, and by seed its maps of all, the normal first; a pixel statistic has none."""
 
-    def found(way: str) -> float:
-        share = LARGEST_SHARES[way]
-        return float(
-            np.mean(
-                [auroc(*(image_scores(group, share) for group in pair)) for pair in zip(normal, changed, strict=True)]
-            )
+    normal: np.ndarray
+    defective: np.ndarray
+    maps: list[list[np.ndarray]]
+
+
+def scored(found: Sequence[Grouped], way: str) -> Scored:
+    """The maps of each seed, and the image scores that they have in one way of `LARGEST_SHARES`."""
+    normal, defective = (
+        np.stack([image_scores(each[group], LARGEST_SHARES[way]) for each in found])
+        for group in ("normal", "defective")
+    )
+    return Scored(normal, defective, [[*each["normal"], *each["defective"]] for each in found])
+
+
+def scored_once(maps: list[np.ndarray], way: str, parts: Parts) -> Scored:
+    """As `scored`, of one seed, from the maps of all test frames."""
+    scores = image_scores(maps, LARGEST_SHARES[way])[None]
+    return Scored(scores[:, : len(parts.normal)], scores[:, len(parts.normal) :], [maps])
+
+
+def statistics(parts: Parts) -> dict[str, Scored]:
+    """Pixel statistics, which need no training: the distance of each from its mean over held-out normal frames."""
+    found = {}
+    for name, covariate in COVARIATES.items():
+        held, normal, defective = (
+            np.array([covariate(grey(one))[0] / one.mask.size for one in group])
+            for group in (parts.held, parts.normal, parts.defective)
         )
+        found[name] = Scored(abs(normal - held.mean())[None], abs(defective - held.mean())[None], [])
+    return found
 
-    return max(LARGEST_SHARES, key=found)
+
+def grey(one: Shot) -> np.ndarray:
+    """A shot's image as one grey picture, uint8 ``(1, 1, H, W)``."""
+    return np.rint(one.image.mean(0, keepdims=True)).astype(np.uint8)[None]
+
+
+def best_way(found: Sequence[Grouped]) -> str:
+    """The way from a map to an image's score that best tells made-up defects from held-out normal frames."""
+
+    def mean_auroc(way: str) -> float:
+        share = LARGEST_SHARES[way]
+        return float(np.mean([auroc(*(image_scores(each[g], share) for g in ("held", "made up"))) for each in found]))
+
+    return max(LARGEST_SHARES, key=mean_auroc)
 
 
 def image_scores(maps: Sequence[np.ndarray], share: float) -> np.ndarray:
@@ -112,3 +152,10 @@ def sizes(shots: Sequence[Shot]) -> pd.Series:
     """Size class of each defect by its pixels: under 100, 100 to 1000, 1000 and more."""
     pixels = [int(one.mask.sum()) for one in shots]
     return pd.Series(pd.cut(pixels, [0, 100, 1000, np.inf], right=False, labels=["under 100", "100 to 999", "1000 up"]))
+
+
+def best_of_kinds(values: np.ndarray, shots: Sequence[Shot], n: int = 3) -> list[int]:
+    """Places of the shots of the highest value ``(M,)`` of their kind of defect: of the `n` best kinds, best first."""
+    kinds = np.array([one.label for one in shots])
+    best = [int(max(np.flatnonzero(kinds == kind), key=lambda i: values[i])) for kind in np.unique(kinds)]
+    return sorted(best, key=lambda i: -values[i])[:n]

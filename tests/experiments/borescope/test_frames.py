@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from experiments.borescope.made import frame
 
-from flowlib.experiments.borescope import frames, maps
+from flowlib.experiments.borescope import frames
 from flowlib.experiments.borescope.frames import Shot
 
 
@@ -24,8 +25,22 @@ def test_a_frame_of_another_name_is_refused(tmp_path: Path):
         frames.shot("good", tmp_path / "photo.png", None, tmp_path)
 
 
-def test_reduced_patches_are_block_means():
-    patches = np.random.default_rng(0).integers(0, 255, (3, 2, 32, 32), dtype=np.uint8)
-    found = maps.reduced(patches)
-    assert found.shape == (3, 2, 8, 8)
-    assert found[1, 1, 2, 5] == np.rint(patches[1, 1, 8:12, 20:24].mean())
+def test_parts_share_no_blade():
+    shots = [frame(blade=blade) for blade in range(20) for _ in range(3)]
+    test = [frame(blade=30), frame("crack", 31, (2, 9, 3, 8)), frame("burn", 31)]
+    parts = frames.divided(shots, test)
+    found = [set(frames.blades(part)) for part in (parts.training, parts.choosing, parts.calibrating)]
+    assert set.union(*found) == set(range(20))
+    assert sum(map(len, found)) == 20
+    assert parts.held == [*parts.choosing, *parts.calibrating]
+    assert frames.blades(parts.made_up).tolist() == 2 * frames.blades(parts.held).tolist()
+    assert [one.label for one in parts.tested] == ["good", "crack"]  # the burn lies out of the picture
+
+
+def test_pictures_are_of_each_view_and_kind():
+    views = [frame(blade=blade, view=view) for blade, view in enumerate((2, 0, 2, 1))]
+    assert frames.blades(frames.of_each_view(views)).tolist() == [1, 3, 0]
+    boxes = {0: (0, 5, 0, 5), 1: (0, 60, 0, 50), 2: (0, 60, 0, 90), 3: (0, 9, 0, 9)}
+    shots = [frame("crack" if blade in (0, 3) else "burn", blade, box) for blade, box in boxes.items()]
+    assert frames.blades(frames.of_each_kind(shots)).tolist() == [1, 3]  # 3000 pixels are enough
+    assert frames.blades(frames.of_each_kind(shots, enough=9999)).tolist() == [2, 3]

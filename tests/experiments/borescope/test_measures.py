@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from experiments.borescope.made import some_parts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import label
@@ -9,17 +10,23 @@ from scipy.ndimage import label
 from flowlib.detector.model import LARGEST_SHARES
 from flowlib.experiments.borescope.measures import (
     across_border,
+    best_of_kinds,
     best_way,
     blade_auroc,
     blade_mean,
     frame_overlaps,
     pixel_ranks,
+    scored,
+    scored_once,
+    statistics,
     within_image,
 )
 from flowlib.metrics import aupro, auroc, mean_interval, pixel_auroc, region_overlaps
 
 properties = settings(derandomize=True, max_examples=25, deadline=None)
 seeds = st.integers(0, 2**32 - 1)
+PARTS = some_parts()
+SIZES = {"held": 3, "normal": len(PARTS.normal), "defective": len(PARTS.defective)}
 
 
 def some_maps(n: int = 6, seed: int = 0) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -100,9 +107,36 @@ def test_best_way_is_chosen_by_what_tells_the_changed_apart():
     spots, everywhere = [values.copy() for values in normal], [values + 0.2 for values in normal]
     for values in spots:
         values[7, 7] = 9
-    assert best_way([normal], [spots]) == "maximum"
-    assert best_way([normal], [everywhere]) == "mean"
+    assert best_way([{"held": normal, "made up": spots}]) == "maximum"
+    assert best_way([{"held": normal, "made up": everywhere}]) == "mean"
     assert set(LARGEST_SHARES) >= {"maximum", "mean"}
+
+
+def test_scores_of_a_method_are_by_group_and_seed():
+    rng = np.random.default_rng(0)
+    by_seed = [{g: [rng.normal(size=(8, 9)) for _ in range(n)] for g, n in SIZES.items()} for _ in range(2)]
+    found = scored(by_seed, "mean")
+    assert found.normal[1].tolist() == pytest.approx([values.mean() for values in by_seed[1]["normal"]])
+    assert found.defective[0].tolist() == pytest.approx([values.mean() for values in by_seed[0]["defective"]])
+    assert found.maps[1] == [*by_seed[1]["normal"], *by_seed[1]["defective"]]
+    once = scored_once(found.maps[1], "mean", PARTS)
+    assert np.array_equal(once.normal, found.normal[1:])
+    assert np.array_equal(once.defective, found.defective[1:])
+
+
+def test_statistics_are_distances_from_held_out_normals():
+    found = statistics(PARTS)
+    level = [one.image.mean() / one.mask.size for one in PARTS.held]
+    of_normal = [abs(one.image.mean() / one.mask.size - np.mean(level)) for one in PARTS.normal]
+    assert found["mean grey level"].normal[0].tolist() == pytest.approx(of_normal, rel=1e-6)
+    assert all(len(one.normal[0]) == len(PARTS.normal) and one.maps == [] for one in found.values())
+    assert all(one.defective.shape == (1, len(PARTS.defective)) for one in found.values())
+
+
+def test_best_of_kinds_takes_one_of_each():
+    shots = [one._replace(label=label) for one, label in zip(PARTS.defective, "aabbcd", strict=False)]
+    assert best_of_kinds(np.array([0.1, 0.9, 0.95, 0.94, 0.2, 0.3]), shots) == [2, 1, 5]
+    assert best_of_kinds(np.array([0.1, 0.9, 0.95, 0.94, 0.2, 0.3]), shots, 9) == [2, 1, 5, 4]
 
 
 @given(st.integers(1, 3), st.integers(2, 8), st.integers(2, 8), seeds)

@@ -1,0 +1,130 @@
+"""The three failures that the thesis saw (Fig. 14), each measured on the frames that can show it.
+
+Reflections: normal pixels in a specular reflection against the other normal pixels of the frame. Borders: small defects
+inside one patch of the thesis's grid against such that lie across a border. Black shadow: pixels of missing metal that
+show black against the normal pixels of the frame. Frames are given by their place among the test frames, throughout.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from flowlib.experiments.borescope.frames import Shot, blades
+from flowlib.experiments.borescope.measures import across_border, blade_mean, resampled, within_image
+from flowlib.metrics import Interval
+from flowlib.simulator.dataset import REFLECTION, SHADOW
+from flowlib.study import claims
+
+GLINT, BLACK = 30, 10  # pixels that a frame must have in a reflection, and of missing metal that show black
+
+
+class Compared(NamedTuple):
+    """Frames by place, and of each the pixels in question and those that they are compared with, bool ``(H, W)``."""
+
+    places: list[int]
+    inside: list[np.ndarray]
+    outside: list[np.ndarray]
+
+
+def reflections(shots: Sequence[Shot]) -> Compared:
+    """Normal frames with `GLINT` pixels or more in a specular reflection: these pixels, and the others."""
+    places = [i for i, one in enumerate(shots) if one.label == "good" and (one.regions == REFLECTION).sum() >= GLINT]
+    glints = [shots[i].regions == REFLECTION for i in places]
+    return Compared(places, glints, [~glint for glint in glints])
+
+
+def black_shadows(shots: Sequence[Shot]) -> Compared:
+    """Frames with `BLACK` defective pixels or more in black shadow: these pixels, and those without a defect."""
+    black = [one.mask & (one.regions == SHADOW) for one in shots]
+    places = [i for i, pixels in enumerate(black) if pixels.sum() >= BLACK]
+    return Compared(places, [black[i] for i in places], [~shots[i].mask for i in places])
+
+
+def within(compared: Compared, maps: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+    """AUROC within each frame of `compared`, ``(S, n)``, from the maps of all test frames by seed."""
+    places, inside, outside = compared
+    return np.stack([within_image([of_seed[i] for i in places], inside, outside) for of_seed in maps])
+
+
+def mean_within(compared: Compared, values: np.ndarray, shots: Sequence[Shot]) -> Interval:
+    """Mean of what `within` gives."""
+    return blade_mean(values, np.ones(values.shape[1]), blades(shots)[compared.places])
+
+
+def small_defects(shots: Sequence[Shot]) -> tuple[np.ndarray, np.ndarray]:
+    """Places of the frames whose defect fits a patch: of those inside one of the grid, and of those across a border."""
+    border = [across_border(one.mask) if one.mask.any() else None for one in shots]
+    inside, across = ([i for i, value in enumerate(border) if value is wanted] for wanted in (False, True))
+    return np.array(inside, dtype=int), np.array(across, dtype=int)
+
+
+def border_gap(overlaps: np.ndarray, shots: Sequence[Shot]) -> Interval | None:
+    """Mean overlap of small defects inside one patch less that of those across a border; None where either is missing.
+
+    `overlaps` ``(n,)`` of all test frames, at the thesis's stride. The interval is over blades.
+    """
+    inside, across = small_defects(shots)
+    small = np.concatenate([inside, across])
+    rng = np.random.default_rng(0)
+    draws = []
+    for _ in range(1000 if len(inside) and len(across) else 0):
+        drawn = small[resampled(blades(shots)[small], rng)]
+        is_across = np.isin(drawn, across)
+        if is_across.any() and not is_across.all():
+            draws.append(overlaps[drawn][~is_across].mean() - overlaps[drawn][is_across].mean())
+    if not draws:
+        return None
+    return Interval(overlaps[inside].mean() - overlaps[across].mean(), *np.quantile(draws, [0.025, 0.975]))
+
+
+# --- what notebook 05 tells and shows --------------------------------------------------------------------------------
+
+
+def table(found: Mapping[str, Sequence[Sequence[np.ndarray]]], shots: Sequence[Shot]) -> pd.DataFrame:
+    """Mean AUROC within the frame, with its interval, in words: a row a failure, a column a method.
+
+    `found`: of each method the maps of all test frames by seed.
+    """
+    rows = []
+    for name, compared in (
+        ("reflections (normal; lower is better)", reflections(shots)),
+        ("black shadow of missing metal", black_shadows(shots)),
+    ):
+        if compared.places:
+            means = {m: mean_within(compared, within(compared, maps), shots) for m, maps in found.items()}
+            rows.append({"AUROC within the frame": name} | {m: claims.show(mean) for m, mean in means.items()})
+    return pd.DataFrame(rows)
+
+
+class Example(NamedTuple):
+    """The frame that shows a failure most, and the map that shows it."""
+
+    title: str
+    place: int
+    map: np.ndarray
+
+
+def worst_examples(
+    maps: Sequence[np.ndarray], at_stride: Sequence[np.ndarray], overlaps: np.ndarray, shots: Sequence[Shot]
+) -> list[Example]:
+    """Of each failure that some test frame can show, the worst frame: by its AUROC within, or by its overlap.
+
+    `maps` of one seed, and `at_stride` with its `overlaps` ``(n,)`` at the thesis's stride.
+    """
+    examples = []
+    glints, black, (_, across) = reflections(shots), black_shadows(shots), small_defects(shots)
+    if glints.places:
+        values = within(glints, [maps])[0]
+        worst = glints.places[int(values.argmax())]
+        examples.append(Example(f"reflection: AUROC {values.max():.2f}", worst, maps[worst]))
+    if len(across):
+        worst = int(across[overlaps[across].argmin()])
+        title = f"{shots[worst].label.replace('_', ' ')} across a border"
+        examples.append(Example(title, worst, at_stride[worst]))
+    if black.places:
+        values = within(black, [maps])[0]
+        worst = black.places[int(values.argmin())]
+        examples.append(Example(f"black shadow: AUROC {values.min():.2f}", worst, maps[worst]))
+    return examples

@@ -1,0 +1,182 @@
+"""The tables of notebook 05: from scores and maps of the test frames to rows with intervals over blades and seeds."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.stats import beta, spearmanr
+
+from flowlib.detector.model import LARGEST_SHARES
+from flowlib.experiments.borescope.frames import Parts, Shot, blades
+from flowlib.experiments.borescope.measures import (
+    Scored,
+    blade_auroc,
+    blade_mean,
+    frame_overlaps,
+    image_scores,
+    pixel_ranks,
+    sizes,
+)
+from flowlib.metrics import Interval, auroc, average_precision, conformal_threshold
+
+LIMITS = (0.3, 0.05)  # false-positive rates up to which overlaps are averaged
+SIZES = ("under 100", "100 to 999", "1000 up")
+RATES = (0.01, 0.05, 0.1)  # nominal, of false alarms
+
+
+def described(shots: Sequence[Shot]) -> pd.DataFrame:
+    """Every defective frame: defect, blade, view, pixels."""
+    return pd.DataFrame(
+        {"defect": one.label, "blade": one.blade, "view": one.viewpoint, "pixels": int(one.mask.sum())} for one in shots
+    )
+
+
+def choices(choice: pd.DataFrame, chosen: str, found: Mapping[str, Sequence[np.ndarray]], parts: Parts) -> pd.DataFrame:
+    """What a detector's choice saw of each map, in that map's best way, and how well the map does on the test frames.
+
+    `choice` is the detector's (columns map, way, found) and `found` its maps of the test frames by name. Columns: map,
+    way, found, pixel AUROC, image AUROC, actual (the mean of these two), chosen; the best found first.
+    """
+    masks = [one.mask for one in parts.tested]
+    rows = []
+    for name, of_map in choice.groupby("map", sort=False):
+        best = of_map.sort_values("found").iloc[-1]
+        scores = image_scores(found[str(name)], LARGEST_SHARES[best["way"]])
+        sums, numbers = pixel_ranks(found[str(name)], masks)
+        pixels, image = sums.sum() / numbers.sum(), auroc(*np.split(scores, [len(parts.normal)]))
+        row = {"map": name, "way": best["way"], "found": best["found"], "pixel AUROC": pixels, "image AUROC": image}
+        rows.append(row | {"actual": (image + pixels) / 2, "chosen": name == chosen})
+    return pd.DataFrame(rows).sort_values("found", ascending=False)
+
+
+def methods(found: Mapping[str, Scored], parts: Parts) -> pd.DataFrame:
+    """A row a method: how well it finds frames (image AUROC, AP), pixels, and regions at each of `LIMITS`.
+
+    Columns: method, AP, and of each measure NAME, NAME low, NAME high; "image", "pixel", "AUPRO 0.3", "AUPRO 0.05".
+    """
+    masks, of_all = [one.mask for one in parts.tested], blades(parts.tested)
+    defects = has_defect(parts.tested)
+    rows = []
+    for name, (normal, defective, maps) in found.items():
+        precision = np.mean([average_precision(a, b) for a, b in zip(normal, defective, strict=True)])
+        measures = {"image": blade_auroc(normal, defective, blades(parts.normal), blades(parts.defective))}
+        if maps:
+            ranks = [pixel_ranks(of_seed, masks) for of_seed in maps]
+            measures["pixel"] = blade_mean(np.stack([sums for sums, _ in ranks]), ranks[0][1], of_all)
+            for limit in LIMITS:
+                overlaps = np.stack([frame_overlaps(of_seed, masks, limit) for of_seed in maps])
+                measures[f"AUPRO {limit}"] = blade_mean(overlaps, defects, of_all)
+        row = {"method": name, "AP": precision}
+        for measure, interval in measures.items():
+            row |= {measure: interval.value, f"{measure} low": interval.low, f"{measure} high": interval.high}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def measure(table: pd.DataFrame, method: str, name: str) -> Interval:
+    """One measure of one method, from the table of `methods`."""
+    row = table.set_index("method").loc[method]
+    return Interval(*(row[f"{name}{end}"] for end in ("", " low", " high")))
+
+
+def groups(found: Mapping[str, Scored], parts: Parts, resamples: int = 200) -> pd.DataFrame:
+    """Image AUROC of each kind of defect, by name, then of each of `SIZES`: method, group, auroc, low, high."""
+    kinds, size_of = np.array([one.label for one in parts.defective]), sizes(parts.defective).astype(str).to_numpy()
+    members = {kind: kinds == kind for kind in np.unique(kinds)}
+    members |= {f"{size} pixels": size_of == size for size in SIZES if (size_of == size).any()}
+    of_normal, of_defective = blades(parts.normal), blades(parts.defective)
+    rows = []
+    for name, (normal, defective, _) in found.items():
+        for group, some in members.items():
+            interval = blade_auroc(normal, defective[:, some], of_normal, of_defective[some], resamples=resamples)
+            rows.append(
+                {"method": name, "group": group, "auroc": interval.value, "low": interval.low, "high": interval.high}
+            )
+    return pd.DataFrame(rows)
+
+
+def lowest_kind(table: pd.DataFrame, method: str, kinds: Sequence[str]) -> tuple[str, Interval]:
+    """The kind of defect that a method finds worst, from the table of `groups`, and its AUROC."""
+    rows = table[table["method"] == method].set_index("group").loc[list(kinds)]
+    worst = str(rows["auroc"].idxmin())
+    return worst, Interval(*rows.loc[worst, ["auroc", "low", "high"]])
+
+
+# --- strides ---------------------------------------------------------------------------------------------------------
+
+
+def strides(
+    shots: Sequence[Shot],
+    of_all: Mapping[str, Sequence[np.ndarray]],
+    of_few: Mapping[str, tuple[Sequence[np.ndarray], float]],
+) -> pd.DataFrame:
+    """What a stride costs and finds: stride, seconds, overlap, low, high, agreement (Spearman, with stride 4).
+
+    `of_all`: maps of all shots, where a stride has them; `of_few`: of a few of them, and the seconds an image, a row
+    each; "4" must be among these.
+    """
+    finest, _ = of_few["4"]
+    rows = []
+    for stride, (maps, seconds) in of_few.items():
+        overlap = Interval(np.nan, np.nan, np.nan)
+        if stride in of_all:
+            overlap = mean_overlap(overlaps_of(of_all[stride], shots), shots)
+        row = {"stride": stride, "seconds": seconds, "overlap": overlap.value, "low": overlap.low, "high": overlap.high}
+        rows.append(row | {"agreement": 1.0 if stride == "4" else agreement(maps, finest)})
+    return pd.DataFrame(rows)
+
+
+def overlaps_of(maps: Sequence[np.ndarray], shots: Sequence[Shot]) -> np.ndarray:
+    """Region overlap of each shot up to a false-positive rate of 0.3, ``(n,)``; 0 without a defect."""
+    return frame_overlaps(maps, [one.mask for one in shots])
+
+
+def mean_overlap(overlaps: np.ndarray, shots: Sequence[Shot]) -> Interval:
+    """Mean over the shots with a defect of what `overlaps_of` gives, or of a difference of two such."""
+    return blade_mean(overlaps[None], has_defect(shots), blades(shots))
+
+
+def has_defect(shots: Sequence[Shot]) -> np.ndarray:
+    """1 for a shot with a defect, else 0: the weight of what `overlaps_of` gives."""
+    return np.array([float(one.mask.any()) for one in shots])
+
+
+def agreement(maps: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> float:
+    """Spearman's rank correlation of two maps, every fifth pixel, mean over images."""
+    each = [spearmanr(a.ravel()[::5], b.ravel()[::5]).statistic for a, b in zip(maps, others, strict=True)]
+    return float(np.mean(each))
+
+
+# --- threshold and viewpoint -----------------------------------------------------------------------------------------
+
+
+def calibration(held: np.ndarray, found: Scored, parts: Parts) -> pd.DataFrame:
+    """False alarms on unseen blades at thresholds from the `held` scores ``(n,)``, a row a rate of `RATES`.
+
+    Columns: nominal, actual, low, high, expected low and high (where 95 % of rates lie if frames are independent:
+    Vovk 2012, a beta distribution), threshold, found (share of the defective frames above it). One seed's scores.
+    """
+    rows = []
+    for rate in RATES:
+        threshold = conformal_threshold(held, rate)
+        alarms = (found.normal[:1] > threshold).astype(float)
+        actual = blade_mean(alarms, np.ones(alarms.shape[1]), blades(parts.normal))
+        allowed = int(rate * (len(held) + 1))  # of the calibration scores that may lie above the threshold
+        low, high = beta.ppf([0.025, 0.975], allowed, len(held) + 1 - allowed) if allowed else (0.0, 0.0)
+        row = {"nominal": rate, "actual": actual.value, "low": actual.low, "high": actual.high}
+        row |= {"expected low": low, "expected high": high, "threshold": threshold}
+        rows.append(row | {"found": (found.defective[0] > threshold).mean()})
+    return pd.DataFrame(rows)
+
+
+def auroc_gain(first: Scored, second: Scored, parts: Parts) -> Interval:
+    """Image AUROC of `first` less that of `second`, same frames and seeds, with its interval over defective blades."""
+    of_first, of_second = (
+        np.stack([ranks_in(a, b) for a, b in zip(each.normal, each.defective, strict=True)]) for each in (first, second)
+    )
+    return blade_mean(of_first - of_second, np.ones(of_first.shape[1]), blades(parts.defective))
+
+
+def ranks_in(normal: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Share of the `normal` scores that lie below each score, ``(n,)``."""
+    return np.searchsorted(np.sort(normal), scores) / len(normal)

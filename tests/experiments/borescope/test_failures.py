@@ -1,0 +1,138 @@
+"""The three failures, on frames where it is known which can show them and what a map says of them."""
+
+import numpy as np
+import pytest
+from experiments.borescope.made import frame
+
+from flowlib.experiments.borescope import failures
+from flowlib.experiments.borescope.frames import Shot, blades
+from flowlib.simulator.dataset import REFLECTION, SHADOW
+
+
+def with_regions(one: Shot, value: int, rows: slice, columns: slice) -> Shot:
+    regions = one.regions.copy()
+    regions[rows, columns] = value
+    return one._replace(regions=regions)
+
+
+def shots() -> list[Shot]:
+    """Normal without and with a glint; a defect in a glint; small inside a patch, across a border; black, in part."""
+    five = slice(0, 5)
+    missing = frame("missing_piece", 6, (40, 60, 40, 90))
+    return [
+        frame(blade=0),
+        with_regions(frame(blade=1), REFLECTION, five, slice(0, 6)),  # 30 pixels
+        with_regions(frame(blade=2), REFLECTION, five, slice(0, 5)),  # 25: too few
+        with_regions(frame("crack", 3, (2, 10, 2, 10)), REFLECTION, slice(0, 9), slice(0, 9)),
+        frame("scratch", 4, (28, 36, 2, 10)),
+        with_regions(missing, SHADOW, slice(0, 41), slice(0, 50)),  # 10 of its black pixels are of the defect
+        with_regions(missing, SHADOW, slice(0, 41), slice(0, 49)),  # 9: too few
+    ]
+
+
+def test_reflections_are_of_normal_frames_with_enough_of_one():
+    found = failures.reflections(shots())
+    assert found.places == [1]
+    assert found.inside[0].sum() == 30
+    assert (found.inside[0] ^ found.outside[0]).all()
+
+
+def test_black_shadow_is_of_missing_metal_against_what_is_whole():
+    given = shots()
+    found = failures.black_shadows(given)
+    assert found.places == [5]
+    assert found.inside[0].sum() == 10
+    assert np.array_equal(found.outside[0], ~given[5].mask)  # neither the rest of the defect
+
+
+def test_the_measure_of_a_subset_is_the_mean_auroc_of_its_frames():
+    """A map that is high in the glint has 1, one that is low there 0, one that is blind one half."""
+    given = shots()
+    found = failures.reflections(given)
+    high, low, blind = ([sign * (one.regions == REFLECTION) for one in given] for sign in (1.0, -1.0, 0.0))
+    values = failures.within(found, [high, low, blind])
+    np.testing.assert_array_equal(values, [[1.0], [0.0], [0.5]])
+    twice = [*given, given[1]._replace(blade=8)]
+    both = failures.reflections(twice)
+    assert both.places == [1, 7]
+    assert failures.mean_within(both, np.array([[1.0, 0.5], [0.5, 0.0]]), twice).value == 0.5
+
+
+def test_small_defects_are_told_by_the_border():
+    inside, across = failures.small_defects(shots())
+    assert inside.tolist() == [3]
+    assert across.tolist() == [4]  # the missing pieces are too large for a patch, the rest normal
+
+
+def small(inside: int, across: int) -> list[Shot]:
+    """Normal frames among defects of as many blades, the inner first."""
+    boxes = [(2, 10, 2, 10)] * inside + [(28, 36, 2, 10)] * across
+    return [frame(blade=99), *(frame("crack", i, box) for i, box in enumerate(boxes)), frame(blade=98)]
+
+
+def test_the_border_gap_is_of_the_small_defects():
+    """0.8 inside and 0.5 across, but for a blade each; what normal frames hold counts for nothing."""
+    given = small(12, 10)
+    overlaps = np.array([0.0, *[0.8] * 11, 0.2, *[0.5] * 9, 0.9, 1.0])
+    gap = failures.border_gap(overlaps, given)
+    assert gap is not None
+    assert gap.value == pytest.approx((11 * 0.8 + 0.2) / 12 - (9 * 0.5 + 0.9) / 10)
+    assert gap.low < gap.value < gap.high
+    swapped = failures.border_gap(-overlaps, given)
+    assert swapped is not None
+    assert swapped.value == pytest.approx(-gap.value)
+
+
+@pytest.mark.parametrize(("inside", "across"), [(5, 0), (0, 5), (0, 0)])
+def test_there_is_no_gap_without_both_kinds(inside, across):
+    given = small(inside, across)
+    assert failures.border_gap(np.ones(len(given)), given) is None
+
+
+def test_the_gap_is_over_blades():
+    """Frames of one blade that say the same add nothing."""
+    rng = np.random.default_rng(0)
+    given = small(10, 10)
+    overlaps = rng.uniform(size=len(given))
+    one = failures.border_gap(overlaps, given)
+    ten = failures.border_gap(overlaps.repeat(10), [each for each in given for _ in range(10)])
+    assert one is not None
+    assert ten is not None
+    assert ten == pytest.approx(one, abs=0.05)
+
+
+def test_the_table_leaves_out_what_no_frame_shows():
+    given = shots()
+    maps = {"blind": [[0.0 * one.mask for one in given]], "sees": [[1.0 * one.mask for one in given]]}
+    table = failures.table(maps, given)
+    assert table.columns.tolist() == ["AUROC within the frame", "blind", "sees"]
+    assert [text[:4] for text in table["blind"]] == ["0.50", "0.50"]
+    assert [text[:4] for text in table["sees"]] == ["0.50", "1.00"]
+    few = given[2:]
+    assert failures.table({"blind": [[0.0 * one.mask for one in few]]}, few).iloc[:, 0].tolist() == [
+        "black shadow of missing metal"
+    ]
+
+
+def test_examples_are_the_worst_of_each():
+    """The highest of two glints, the least found of two defects on a border, the least seen of two black ones."""
+    given = [*shots(), *shots()]
+    n = len(shots())
+    maps = [0.0 * one.mask for one in given]
+    maps[n + 1] = 1.0 * (given[n + 1].regions == REFLECTION)
+    maps[5] = -1.0 * given[5].mask
+    overlaps = np.zeros(2 * n)
+    overlaps[4] = 0.5
+    at_stride = [values + 7 for values in maps]
+    examples = failures.worst_examples(maps, at_stride, overlaps, given)
+    assert [(title, place) for title, place, _ in examples] == [
+        ("reflection: AUROC 1.00", n + 1),
+        ("scratch across a border", n + 4),
+        ("black shadow: AUROC 0.00", 5),
+    ]
+    assert all(
+        shown is source
+        for (_, _, shown), source in zip(examples, (maps[n + 1], at_stride[n + 4], maps[5]), strict=True)
+    )
+    assert failures.worst_examples(maps[:1], at_stride[:1], overlaps[:1], given[:1]) == []
+    assert len(set(blades(given))) == 7 - 1
