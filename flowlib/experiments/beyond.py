@@ -10,7 +10,6 @@ import pandas as pd
 import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
-from torch import Tensor
 
 from flowlib import training
 from flowlib.baselines import KNearestNeighbours, PCAReconstruction, jpegls_size
@@ -151,17 +150,12 @@ def local_ratio(normal: Readings, steps: int = 200, batch_size: int = 16, seed: 
     bumps, scratches. The window is chosen on a tenth of the normal images, which the network does not see.
     """
     held, images = np.split(normal.images, [math.ceil(len(normal.images) / 10)])
-
-    def statistics(batch: np.ndarray) -> Tensor:
-        return pixel_statistics(torch.from_numpy(batch))
-
-    network = train_ratio(images, statistics, steps, batch_size, seed)
+    network = train_ratio(images, pixel_statistics, steps, batch_size, seed)
 
     @torch.inference_mode()
     def maps(images: np.ndarray) -> np.ndarray:  # (N, H, W)
-        return np.concatenate(
-            [to_numpy(network(pixel_statistics(batch.cpu()))[:n, 0]) for batch, n in in_batches(images)]
-        )
+        batches = in_batches(network, images)
+        return np.concatenate([to_numpy(network(pixel_statistics(batch))[:n, 0]) for batch, n in batches])
 
     changed, _ = made_up.made_up_changes(held, np.random.default_rng(seed))
     window = squares.best_window(maps(held), maps(changed))

@@ -6,14 +6,15 @@ densities of the neighbourhood, up to a constant (Sugiyama, Suzuki & Kanamori 20
 2021, "CutPaste", and Zavrtanik et al. 2021, "DRAEM"). No image with a real anomaly takes part in it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from scipy.ndimage import binary_dilation, uniform_filter
-from torch import Tensor
+from torch import Tensor, nn
 
 from flowlib import training
 from flowlib.detector.local_ratio import flow_statistics, pixel_statistics, train_ratio
@@ -22,7 +23,7 @@ from flowlib.metrics import auroc
 from flowlib.runtime import artifacts
 from flowlib.runtime.artifacts import Arrays, Artifact
 from flowlib.runtime.code import code_hash
-from flowlib.training import Recipe, trained
+from flowlib.training import Recipe, batches, to_device_of, to_numpy, trained
 
 INPUTS = ("pixels", "flow statistics")
 
@@ -41,15 +42,11 @@ def train_and_map(images: np.ndarray, recipe: Recipe, tests: dict[str, np.ndarra
         model = trained(images, recipe)
         arrays = {}
         for name, test in tests.items():
-            batches = torch.from_numpy(test).split(training.SCORING_BATCH)
-            with torch.inference_mode():
-                if isinstance(model, Glow):
-                    arrays[name] = torch.cat([-model.log_prob_map(batch) for batch in batches]).numpy()
-                else:
-                    arrays[name] = torch.cat([model.squared_error(batch) for batch in batches]).numpy()
-                    arrays[f"{name} reconstruction"] = torch.cat(
-                        [model.forward(batch)[:, 0] for batch in batches]
-                    ).numpy()
+            if isinstance(model, Glow):
+                arrays[name] = mapped(model, test, lambda batch: -model.log_prob_map(batch))
+            else:
+                arrays[name] = mapped(model, test, model.squared_error)
+                arrays[f"{name} reconstruction"] = mapped(model, test, lambda batch: model(batch)[:, 0])
         return Artifact(arrays, {})
 
     return artifacts.cached("maps", parts(images, recipe, tests), make).arrays
@@ -65,15 +62,19 @@ def noise_averaged(images: np.ndarray, recipe: Recipe, tests: dict[str, np.ndarr
         generator = torch.Generator().manual_seed(recipe.seed)
         arrays = {}
         for name, test in tests.items():
-            with torch.inference_mode():
-                each = [
-                    -model.log_prob(torch.from_numpy(test), torch.rand(test.shape, generator=generator))
-                    for _ in range(draws)
-                ]
-            arrays[name] = torch.stack(each).mean(0).double().numpy()
+            some = to_device_of(model, test)
+            with torch.inference_mode():  # noise is drawn on the CPU, so that every device sees the same
+                noise = (torch.rand(test.shape, generator=generator).to(some.device) for _ in range(draws))
+                arrays[name] = to_numpy(torch.stack([-model.log_prob(some, each) for each in noise]).mean(0).double())
         return Artifact(arrays, {})
 
     return artifacts.cached("maps", parts(images, recipe, tests) | {"draws": draws}, make).arrays
+
+
+@torch.inference_mode()
+def mapped(model: nn.Module, images: np.ndarray, function: Callable[[Tensor], Tensor]) -> np.ndarray:
+    """What a function of batches, that has the model in it, says of all images."""
+    return np.concatenate([to_numpy(function(batch)) for (batch,) in batches(model, images)])
 
 
 def parts(images: np.ndarray, recipe: Recipe, tests: dict[str, np.ndarray]) -> dict[str, object]:
@@ -132,17 +133,13 @@ def local_ratio(
     def make(_: Path) -> Artifact:
         model = trained(images, flow).requires_grad_(False) if inputs == "flow statistics" else None
 
-        def statistics(batch: np.ndarray) -> Tensor:
-            tensor = torch.from_numpy(batch)
-            return pixel_statistics(tensor) if model is None else flow_statistics(model, tensor)  # type: ignore[arg-type]
-
+        statistics = pixel_statistics if model is None else partial(flow_statistics, model)  # type: ignore[arg-type]
         network = train_ratio(images, statistics, steps, batch_size, seed)
-        arrays = {}
-        for name, test in tests.items():
-            with torch.inference_mode():
-                batches = [test[i : i + training.SCORING_BATCH] for i in range(0, len(test), training.SCORING_BATCH)]
-                arrays[name] = torch.cat([network(statistics(batch))[:, 0] for batch in batches]).numpy()
-        return Artifact(arrays, {})
+
+        def ratio(batch: Tensor) -> Tensor:
+            return network(statistics(batch))[:, 0]
+
+        return Artifact({name: mapped(network, test, ratio) for name, test in tests.items()}, {})
 
     settings = {"inputs": inputs, "steps": steps, "batch_size": batch_size, "seed": seed, "flow": asdict(flow)}
     return artifacts.cached("maps", parts(images, flow, tests) | settings, make).arrays

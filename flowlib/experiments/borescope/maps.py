@@ -19,7 +19,7 @@ from flowlib.runtime.artifacts import Arrays, Artifact
 from flowlib.runtime.code import code_hash
 from flowlib.simulator.dataset import REFLECTION as REFLECTION
 from flowlib.simulator.dataset import SHADOW as SHADOW
-from flowlib.training import Recipe, score, trained
+from flowlib.training import Recipe, score, to_device_of, to_numpy, trained
 
 REDUCED = 8  # pixels on a side that patches are reduced to for PCA and nearest neighbours
 
@@ -48,10 +48,10 @@ def autoencoder_maps(training: list[Shot], recipe: Recipe, n: int, shots: list[S
     def each(one: Shot) -> np.ndarray:
         H, W = one.image.shape[1:]
         batch = padded(one.image, 8)
-        model = ConvAutoencoder(tuple(batch.shape[1:]), **recipe.options)  # type: ignore[arg-type]
+        model = ConvAutoencoder(tuple(batch.shape[1:]), **recipe.options)
         model.load_state_dict(state)  # the weights know no size
         with torch.inference_mode():
-            return model.squared_error(batch)[0, :H, :W].numpy()
+            return to_numpy(model.squared_error(to_device_of(model, batch))[0, :H, :W])
 
     return kept("autoencoder", (patches,), recipe, shots, each)
 
