@@ -23,12 +23,12 @@ from scipy.ndimage import gaussian_filter
 from scipy.stats import gaussian_kde
 from sklearn.covariance import LedoitWolf
 from sklearn.neighbors import NearestNeighbors
-from torch import Tensor
+from torch import Tensor, nn
 
 from flowlib.baselines import BLOCK, jpegls_size
 from flowlib.datasets import check_images
 from flowlib.glow import Glow
-from flowlib.training import SCORING_BATCH, Recipe, best_device, to_numpy, trained
+from flowlib.training import SCORING_BATCH, Recipe, to_device_of, to_numpy, trained
 
 BLUR = 1.5  # standard deviation in pixels over which the descriptions forget where exactly something is
 
@@ -73,8 +73,7 @@ def read(flow: Glow, images: np.ndarray) -> Readings:
     check_images(images)
     if len(images) == 0:
         raise ValueError("read: there are no images")
-    flow = flow.to(best_device())
-    batches = [read_batch(flow, batch, n) for batch, n in in_batches(images)]
+    batches = [read_batch(flow, batch, n) for batch, n in in_batches(flow, images)]
     terms, latents, gradients = zip(*batches, strict=True)
     readings = Readings(
         images,
@@ -105,8 +104,8 @@ def read_batch(flow: Glow, batch: Tensor, n: int) -> tuple[dict[str, np.ndarray]
     )
 
 
-def in_batches(images: np.ndarray) -> Iterator[tuple[Tensor, int]]:
-    """Batches of one size, the last filled up with black images, and how many images of each count.
+def in_batches(model: nn.Module, images: np.ndarray) -> Iterator[tuple[Tensor, int]]:
+    """Batches of one size on the device of the model, the last filled up with black images, and how many of each count.
 
     Sums of products of matrices of one size give an image the same numbers in any company.
     """
@@ -114,7 +113,7 @@ def in_batches(images: np.ndarray) -> Iterator[tuple[Tensor, int]]:
         some = images[start : start + SCORING_BATCH]
         batch = np.zeros((SCORING_BATCH, *images.shape[1:]), images.dtype)
         batch[: len(some)] = some
-        yield torch.from_numpy(batch).to(best_device()), len(some)
+        yield to_device_of(model, batch), len(some)
 
 
 class Score:
@@ -211,7 +210,7 @@ def likelihood_ratio(normal: Readings, recipe: Recipe, share: float = 0.2) -> Sc
 
     @torch.inference_mode()
     def ratio(readings: Readings) -> np.ndarray:
-        batches = [background.log_prob(batch)[:n].double() for batch, n in in_batches(readings.images)]
+        batches = [background.log_prob(batch)[:n].double() for batch, n in in_batches(background, readings.images)]
         return readings.nll() + to_numpy(torch.cat(batches))
 
     return ratio

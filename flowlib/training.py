@@ -7,14 +7,14 @@ checkpoint as if nothing had happened.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from flowlib.autoencoders import Autoencoder, ConvAutoencoder, FullyConnectedAutoencoder
@@ -87,10 +87,9 @@ def train(
     """
     if images.dtype != np.uint8 or images.ndim != 4 or len(images) == 0:
         raise ValueError(f"train: images must be uint8 (N, C, H, W) with N > 0, got {images.dtype} {images.shape}")
-    device = best_device()
-    data = torch.from_numpy(np.ascontiguousarray(images)).to(device)
-    classes = None if labels is None else torch.from_numpy(labels).to(device)
-    model = build(recipe, images.shape[1:]).to(device)
+    model = build(recipe, images.shape[1:]).to(best_device())
+    data = to_device_of(model, images)
+    classes = None if labels is None else to_device_of(model, labels)
     optimiser = torch.optim.Adam(model.parameters(), recipe.learning_rate, fused=True)
     losses: list[float] = []
     if checkpoint is not None and (saved := artifacts.read_or_discard(checkpoint)) is not None:
@@ -106,7 +105,7 @@ def train(
     )
     for step in progress:
         indices = batch_indices(len(data), recipe.batch_size, step, recipe.seed)
-        generator = torch.Generator(device).manual_seed(combine(recipe.seed, step))
+        generator = torch.Generator(data.device).manual_seed(combine(recipe.seed, step))
         for group in optimiser.param_groups:
             group["lr"] = recipe.learning_rate * schedule(step, recipe.steps)
         condition = {} if classes is None else {"labels": classes[indices]}
@@ -172,6 +171,18 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def to_device_of(place: nn.Module | Tensor, array: np.ndarray) -> Tensor:
+    """An array as a tensor on the device of a model, or of another tensor: the one way from images to a model."""
+    device = place.device if isinstance(place, Tensor) else next(place.parameters()).device
+    return torch.from_numpy(np.array(array, order="C")).to(device)  # a copy: torch warns of read-only arrays
+
+
+def batches(model: nn.Module, *columns: np.ndarray) -> Iterator[tuple[Tensor, ...]]:
+    """Arrays of N rows each, `SCORING_BATCH` rows at a time, on the device of the model."""
+    for start in range(0, len(columns[0]), SCORING_BATCH):
+        yield tuple(to_device_of(model, column[start : start + SCORING_BATCH]) for column in columns)
+
+
 # --- the cache -----------------------------------------------------------------------------------------------------
 
 
@@ -192,13 +203,11 @@ def trained(images: np.ndarray, recipe: Recipe, labels: np.ndarray | None = None
 
 def score(model: Model, images: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
     """Anomaly scores, ``(N,)`` float64, of uint8 images ``(N, C, H, W)``: nats for Glow, else mean squared error."""
-    device = next(model.parameters()).device
-    columns = [
-        torch.from_numpy(np.ascontiguousarray(c)).split(SCORING_BATCH) for c in (images, labels) if c is not None
-    ]
+    if labels is not None and len(labels) != len(images):
+        raise ValueError(f"score: there are {len(labels)} labels for {len(images)} images")
+    columns = (images,) if labels is None else (images, labels)
     with torch.inference_mode():
-        scores = [model.anomaly_score(*(part.to(device) for part in batch)) for batch in zip(*columns, strict=True)]
-        return torch.cat([part.double().cpu() for part in scores]).numpy()
+        return to_numpy(torch.cat([model.anomaly_score(*batch).double() for batch in batches(model, *columns)]))
 
 
 def train_and_score(images: np.ndarray, recipe: Recipe, tests: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -260,4 +269,5 @@ def load_parameters(model: Model, saved: Artifact) -> None:
 
 
 def to_numpy(value: Tensor) -> np.ndarray:
+    """The way back: an array in the CPU's memory, from a tensor on any device."""
     return value.detach().cpu().numpy()

@@ -71,15 +71,15 @@ class LocalRatio(nn.Module):
         """Cross-entropy of "changed here", mean over pixels, ``(N,)``, of normal images damaged on the spot."""
         seed = torch.randint(2**62, (1,), generator=generator, device=generator.device)
         rng = np.random.default_rng(int(seed))
-        batch = images.cpu().numpy()
+        batch = training.to_numpy(images)
         damaged, masks = batch.copy(), np.zeros((len(batch), *batch.shape[2:]), dtype=bool)
         for index in range(len(batch)):
             for _ in range(rng.integers(DEFECTS)):
                 other = batch[rng.integers(len(batch))]
                 damaged[index], mask = made_up.damage(damaged[index], other, made_up.LEARNED, rng)
                 masks[index] |= mask
-        logits = self(torch.from_numpy(damaged).to(images.device))
-        changed = torch.from_numpy(masks).to(images.device).float()
+        logits = self(training.to_device_of(images, damaged))
+        changed = training.to_device_of(images, masks).float()
         return F.binary_cross_entropy_with_logits(logits, changed, reduction="none").mean((1, 2))
 
     @torch.no_grad()
@@ -117,7 +117,7 @@ def flow_statistics(flow: Glow, images: Tensor) -> Tensor:
     columns = [repeated(term[:, None] / 10, 2**level) for level, _, term in flow.position_terms(images)]
     columns += [repeated(z.clamp(-6, 6), 2**level) for level, z in enumerate(flow.encode(images), start=1)]
     block = 2 ** len(flow.levels)
-    place = torch.eye(block).repeat(1, max(H, W) // block)
+    place = torch.eye(block, device=images.device).repeat(1, max(H, W) // block)
     columns += [place[:, :H, None].expand(N, -1, H, W), place[:, None, :W].expand(N, -1, H, W)]
     return torch.cat(columns, 1)
 
@@ -127,19 +127,24 @@ def repeated(x: Tensor, block: int) -> Tensor:
 
 
 def train_ratio(
-    images: np.ndarray, statistics: Callable[[np.ndarray], Tensor], steps: int, batch_size: int, seed: int
+    images: np.ndarray, statistics: Callable[[Tensor], Tensor], steps: int, batch_size: int, seed: int
 ) -> nn.Module:
-    """Logistic regression of "changed here" on the neighbourhood's `statistics`, by Adam."""
+    """Logistic regression of "changed here" on the neighbourhood's `statistics`, by Adam, on the best device.
+
+    `statistics` takes uint8 images ``(n, C, H, W)`` on that device to what the network sees, ``(n, F, H, W)``.
+    """
+    device = training.best_device()
     rng = np.random.default_rng(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         C = CHANNELS
+        features = statistics(torch.tensor(images[:1], device=device)).shape[1]
         network = nn.Sequential(
-            nn.Conv2d(statistics(images[:1]).shape[1], C, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(features, C, 3, padding=1), nn.ReLU(),
             nn.Conv2d(C, C, 3, padding=1), nn.ReLU(),
             nn.Conv2d(C, C, 3, padding=1), nn.ReLU(),
             nn.Conv2d(C, 1, 1),
-        )  # fmt: skip
+        ).to(device)  # fmt: skip
     optimiser = torch.optim.Adam(network.parameters())
     for step in range(steps):
         batch = images[rng.integers(len(images), size=batch_size)]
@@ -148,7 +153,8 @@ def train_ratio(
             changed, more = made_up_changes(changed, rng)
             masks |= more
         optimiser.param_groups[0]["lr"] = LEARNING_RATE * training.schedule(step, steps)
-        loss = F.binary_cross_entropy_with_logits(network(statistics(changed))[:, 0], torch.from_numpy(masks).float())
+        logits = network(statistics(training.to_device_of(network, changed)))[:, 0]
+        loss = F.binary_cross_entropy_with_logits(logits, training.to_device_of(network, masks).float())
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

@@ -25,6 +25,7 @@ from flowlib.detector.local_ratio import LocalRatio
 from flowlib.detector.patches import padded
 from flowlib.glow import Glow, spread
 from flowlib.runtime.artifacts import Arrays
+from flowlib.training import to_device_of, to_numpy
 
 WINDOW, SMALL = 32, 8  # pixels: the thesis's patch, and what a small defect fills
 PLACE_GRID = 8  # pixels a cell of what is known of each place
@@ -89,7 +90,7 @@ def plain_maps(known: Arrays, flow: Glow, ratio: LocalRatio, image: np.ndarray) 
     rest = columns - (columns @ known["axes"].T) @ known["axes"]
     H, W = image.shape[1:]
     with torch.inference_mode():
-        changed = ratio(padded(image, 8))[0, :H, :W].double().numpy()
+        changed = to_numpy(ratio(to_device_of(ratio, padded(image, 8)))[0, :H, :W].double())
     return {
         "likelihood": window,
         "typicality": abs(window - mean) / max(deviation, 1e-9),
@@ -105,8 +106,8 @@ def terms(flow: Glow, image: np.ndarray) -> np.ndarray:
     H, W = image.shape[1:]
     with torch.inference_mode():
         each = [
-            -spread(term, 2**level)[0, :H, :W].double().numpy()
-            for level, _, term in flow.position_terms(padded(image, 2 ** len(flow.levels)))
+            to_numpy(-spread(term, 2**level)[0, :H, :W].double())
+            for level, _, term in flow.position_terms(to_device_of(flow, padded(image, 2 ** len(flow.levels))))
         ]
     return np.stack([uniform_filter(term, window, mode="nearest") for window in (SMALL, WINDOW) for term in each])
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from flowlib.glow import Glow
+from flowlib.training import to_device_of, to_numpy
 
 BATCH = 128  # patches scored at once
 
@@ -70,18 +70,16 @@ def position_nll(flow: Glow, image: np.ndarray, label: int | None = None) -> np.
     A conditional flow takes the image's `label`.
     """
     H, W = image.shape[1:]
-    device = next(flow.parameters()).device
-    labels = None if label is None else torch.tensor([label], device=device)
+    labels = None if label is None else to_device_of(flow, np.array([label]))
     with torch.inference_mode():
-        log_prob = flow.log_prob_map(padded(image, 2 ** len(flow.levels)).to(device), labels=labels)
-    return -log_prob[0, :H, :W].double().cpu().numpy()
+        log_prob = flow.log_prob_map(to_device_of(flow, padded(image, 2 ** len(flow.levels))), labels=labels)
+    return to_numpy(-log_prob[0, :H, :W].double())
 
 
-def padded(image: np.ndarray, multiple: int) -> torch.Tensor:
+def padded(image: np.ndarray, multiple: int) -> np.ndarray:
     """A batch of one, ``(1, C, H', W')`` in uint8, its last row and column repeated up to a `multiple`."""
     H, W = image.shape[1:]
-    batch = torch.from_numpy(np.array(image))[None].float()  # a copy: torch warns of arrays that are read-only
-    return F.pad(batch, (0, -W % multiple, 0, -H % multiple), mode="replicate").byte()
+    return np.pad(image[None], ((0, 0), (0, 0), (0, -H % multiple), (0, -W % multiple)), mode="edge")
 
 
 def window_sums(values: np.ndarray, window: int) -> np.ndarray:

@@ -1,7 +1,8 @@
 """The jobs of notebook 06, and how it chooses among scores (`flowlib.scoring`) on normal images alone."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -10,21 +11,57 @@ import pandas as pd
 import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
-from torch import Tensor
 
 from flowlib import training
 from flowlib.baselines import KNearestNeighbours, PCAReconstruction, jpegls_size
-from flowlib.datasets import check_images
+from flowlib.datasets import by_class, check_images, load
 from flowlib.detector import made_up
 from flowlib.detector.local_ratio import CHANGES, pixel_statistics, train_ratio
 from flowlib.experiments import squares
 from flowlib.glow import Glow
-from flowlib.metrics import auroc
+from flowlib.metrics import Interval, auroc, auroc_interval
 from flowlib.runtime import artifacts
 from flowlib.runtime.artifacts import Arrays, Artifact
 from flowlib.runtime.code import code_hash
-from flowlib.scoring import SCORES, Readings, ScoreFunction, edges, in_batches, likelihood_ratio, nearest, read, rooted
+from flowlib.scoring import (
+    SCORES,
+    Readings,
+    ScoreFunction,
+    edges,
+    in_batches,
+    likelihood_ratio,
+    nearest,
+    of_groups,
+    read,
+    rooted,
+)
 from flowlib.training import Recipe, to_numpy, trained
+
+FASHION, DIGITS, EIGHTS = "Fashion-MNIST", "MNIST", "eights"  # what is normal
+TASKS = {  # what is normal, and what is not
+    "F → M": (FASHION, "MNIST"), "M → F": (DIGITS, "Fashion-MNIST"), "8 → 1": (EIGHTS, "ones"),
+    "F → up-down": (FASHION, "flipped up-down"), "F → left-right": (FASHION, "flipped left-right"),
+    "F → noise": (FASHION, "uniform noise"), "F → constant": (FASHION, "constant"),
+    "M → noise": (DIGITS, "uniform noise"), "M → constant": (DIGITS, "constant"),
+}  # fmt: skip
+TARGETS = {  # AUROC to reach; of garments one class each, the gain over the likelihood
+    "F → M": 0.95, "M → F": 0.999, "8 → 1": 0.99, "F → up-down": 0.75, "MNIST, one class": 0.948,
+    "Fashion-MNIST, one class": 0.10,
+}  # fmt: skip
+PUBLISHED = pd.DataFrame(
+    [
+        ("F → M", "raw flow likelihood", 0.291, "Kamkari et al. 2024"),
+        ("F → M", "likelihood with dimension", 0.950, "Kamkari et al. 2024"),
+        ("F → M", "DoSE", 1.00, "Morningstar et al. 2021"),
+        ("M → F", "raw flow likelihood", 0.999, "Kamkari et al. 2024"),
+        ("F → up-down", "DoSE", 0.75, "Morningstar et al. 2021"),
+        ("MNIST, one class", "Deep SVDD", 0.948, "Ruff et al. 2018"),
+        ("MNIST, '1' normal", "Deep SVDD", 0.997, "Ruff et al. 2018"),
+        ("MNIST, '8' normal", "Deep SVDD", 0.939, "Ruff et al. 2018"),
+        ("Fashion-MNIST, one class", "Deep SVDD", 0.848, "after Ruff et al. 2018"),
+    ],
+    columns=["task", "method", "published", "source"],
+)
 
 
 def scored(
@@ -86,6 +123,49 @@ def pixel_scored(normal: np.ndarray, tests: dict[str, np.ndarray]) -> Arrays:
     return artifacts.cached("scores", parts, make).arrays
 
 
+@dataclass(frozen=True)
+class NormalSet:
+    """What a flow learns as normal, uint8 ``(N, 1, 28, 28)``: training images, its recipe, and the tests by name."""
+
+    train: np.ndarray
+    recipe: Recipe
+    tests: dict[str, np.ndarray]
+
+
+def normal_sets(of_set: Recipe, of_class: Recipe, score_images: int, held_images: int) -> dict[str, NormalSet]:
+    """The three normal sets of the first nine tasks: garments, digits, and eights.
+
+    Of each test set the last `held_images` are kept apart for the choice, as "held" and made wrong in every way of
+    `made_up_images`; up to `score_images` of the rest are "normal", and as many of what is anomalous.
+    """
+
+    def halves(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return images[:-held_images][:score_images], images[-held_images:]
+
+    (garments, held_garments), (digits, held_digits) = (
+        halves(load(name, "test")[0]) for name in ("fashion-mnist", "mnist")
+    )
+    by_digit = by_class("mnist", "test")
+    eights, held_eights = halves(by_digit[8])
+
+    def choosing(held: np.ndarray) -> dict[str, np.ndarray]:
+        return {"held": held, **made_up_images(held)}
+
+    return {
+        FASHION: NormalSet(load("fashion-mnist", "train")[0], of_set, {
+            "normal": garments, "MNIST": digits,
+            "flipped up-down": garments[:, :, ::-1], "flipped left-right": garments[..., ::-1],
+            **outliers(garments, score_images), **choosing(held_garments),
+        }),
+        DIGITS: NormalSet(load("mnist", "train")[0], of_set, {
+            "normal": digits, "Fashion-MNIST": garments, **outliers(digits, score_images), **choosing(held_digits),
+        }),
+        EIGHTS: NormalSet(by_class("mnist", "train")[8], of_class, {
+            "normal": eights, "ones": by_digit[1][:score_images], **choosing(held_eights),
+        }),
+    }  # fmt: skip
+
+
 def outliers(images: np.ndarray, count: int, seed: int = 0) -> dict[str, np.ndarray]:
     """What is no picture of anything, uint8, in the shape of `images`: `count` of uniform noise, and as many constants.
 
@@ -129,6 +209,90 @@ def made_up_images(images: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
     }
 
 
+# --- the tables of the report -------------------------------------------------------------------------------------
+
+
+def stacked(*kinds: Sequence[Arrays]) -> Arrays:
+    """Scores ``(S, n)`` under "score/test" from the jobs of all seeds, ``(n,)``, of each kind of job in turn."""
+    return {name: np.stack([arrays[name] for arrays in jobs]) for jobs in kinds for name in jobs[0]}
+
+
+def score_names(results: Arrays) -> list[str]:
+    """The scores of a job, in their order."""
+    return list(dict.fromkeys(name.split("/")[0] for name in results))
+
+
+def task_table(results: Mapping[str, Arrays], tasks: Mapping[str, tuple[str, str]]) -> pd.DataFrame:
+    """AUROC of every score on every task, with intervals: score, task, auroc, low, high.
+
+    `results` are `stacked` scores by normal set; a task is a normal set and the test that is anomalous there.
+    """
+    rows = []
+    for task, (normal_set, test) in tasks.items():
+        scores = results[normal_set]
+        for score in score_names(scores):
+            interval = auroc_interval(scores[f"{score}/normal"], scores[f"{score}/{test}"], resamples=400)
+            rows.append({"score": score, "task": task, **interval._asdict()})
+    return pd.DataFrame(rows).rename(columns={"value": "auroc"})
+
+
+def class_grids(*kinds: Sequence[Arrays]) -> dict[str, np.ndarray]:
+    """Scores of each class under each class's flow, ``(S, trained class, tested class, n)``, by score.
+
+    Each kind of job: of every class in turn, again for every seed; its tests are the classes, "0", "1" and so on.
+    """
+    grids = {}
+    for jobs in kinds:
+        for score in score_names(jobs[0]):
+            tests = [name for name in jobs[0] if name.startswith(f"{score}/")]
+            grid = np.stack([[arrays[test] for test in tests] for arrays in jobs])  # (S * trained, tested, n)
+            grids[score] = grid.reshape(-1, len(tests), *grid.shape[1:])
+    return grids
+
+
+def one_class_table(grids: Mapping[tuple[str, str], np.ndarray], classes: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """AUROC of each class as the normal one, against the others together: set, normal, score, auroc, low, high.
+
+    `grids` are those of `class_grids`, by set and score; `classes` the names of a set's classes.
+    """
+    rows = []
+    for (name, score), grid in grids.items():
+        for c, label in enumerate(classes[name]):
+            others = np.delete(grid[:, c], c, axis=1).reshape(len(grid), -1)
+            interval = auroc_interval(grid[:, c, c], others, resamples=400)
+            rows.append({"set": name, "normal": label, "score": score, **interval._asdict()})
+    return pd.DataFrame(rows).rename(columns={"value": "auroc"})
+
+
+def targets_met(found: Mapping[str, Sequence[Interval]], bounds: Sequence[float]) -> dict[str, int]:
+    """How many targets each score meets by its value, of those in `bounds`; intervals in their order."""
+    return {
+        score: sum(interval.value >= bound for interval, bound in zip(intervals, bounds, strict=True))
+        for score, intervals in found.items()
+    }
+
+
+def group_table(
+    results: Mapping[str, Arrays], tasks: Mapping[str, tuple[str, str]], sizes: Sequence[int]
+) -> pd.DataFrame:
+    """AUROC of the typicality of groups of images, of the `sizes` that leave two groups.
+
+    Columns: task, sides, size, auroc, low, high. Arguments as those of `task_table`.
+    """
+    rows = []
+    for task, (normal_set, test) in tasks.items():
+        held, normal, anomalous = (results[normal_set][f"likelihood/{name}"] for name in ("held", "normal", test))
+        for size in (size for size in sizes if 2 * size <= normal.shape[1]):
+            for sides in ("one-sided", "two-sided"):
+                of = partial(of_groups, size=size, two_sided=sides == "two-sided")
+                of_normal, of_anomalous = (
+                    np.stack([of(*each) for each in zip(nll, held, strict=True)]) for nll in (normal, anomalous)
+                )
+                interval = auroc_interval(of_normal, of_anomalous, resamples=400)
+                rows.append({"task": task, "sides": sides, "size": size, **interval._asdict()})
+    return pd.DataFrame(rows).rename(columns={"value": "auroc"})
+
+
 def choice_table(results: Sequence[Arrays], kinds: Iterable[str]) -> pd.DataFrame:
     """AUROC of each kind of made-up image against "held" normals, a row a score, the highest mean first.
 
@@ -151,17 +315,12 @@ def local_ratio(normal: Readings, steps: int = 200, batch_size: int = 16, seed: 
     bumps, scratches. The window is chosen on a tenth of the normal images, which the network does not see.
     """
     held, images = np.split(normal.images, [math.ceil(len(normal.images) / 10)])
-
-    def statistics(batch: np.ndarray) -> Tensor:
-        return pixel_statistics(torch.from_numpy(batch))
-
-    network = train_ratio(images, statistics, steps, batch_size, seed)
+    network = train_ratio(images, pixel_statistics, steps, batch_size, seed)
 
     @torch.inference_mode()
     def maps(images: np.ndarray) -> np.ndarray:  # (N, H, W)
-        return np.concatenate(
-            [to_numpy(network(pixel_statistics(batch.cpu()))[:n, 0]) for batch, n in in_batches(images)]
-        )
+        batches = in_batches(network, images)
+        return np.concatenate([to_numpy(network(pixel_statistics(batch))[:n, 0]) for batch, n in batches])
 
     changed, _ = made_up.made_up_changes(held, np.random.default_rng(seed))
     window = squares.best_window(maps(held), maps(changed))

@@ -3,13 +3,15 @@
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from flowlib.datasets import check_images
-from flowlib.experiments.pairs import pair_matrix
+from flowlib.experiments.pairs import class_bootstrap, pair_matrix
+from flowlib.metrics import Interval
 
 
 def black_pixels(images: np.ndarray) -> np.ndarray:
@@ -69,6 +71,24 @@ def covariate_detectors(test: Sequence[np.ndarray], covariates: Mapping[str, Cal
         values = np.stack([measure(images) for images in test])  # (classes, n)
         matrices[name] = pair_matrix(np.repeat(values[None, None], len(test), axis=1))
     return matrices
+
+
+def treatment_table(matrices: Mapping[str, np.ndarray], names: Sequence[str]) -> pd.DataFrame:
+    """AUROC of every ordered pair under each treatment, from `pair_matrix` by treatment: treatment, pair, auroc."""
+    return pd.DataFrame(
+        [
+            {"treatment": treatment, "pair": f"{names[a]} → {names[b]}", "auroc": matrix[a, b]}
+            for treatment, matrix in matrices.items()
+            for a in range(len(names))
+            for b in range(len(names))
+            if a != b
+        ]
+    )
+
+
+def gain_where_it_fails(plain: np.ndarray, treated: np.ndarray) -> Interval:
+    """Mean change of AUROC over the pairs that fail in `plain`, classes resampled for the interval."""
+    return class_bootstrap(np.where(plain < 0.5, treated - plain, np.nan))
 
 
 def left_out_accuracy(features: np.ndarray, fails: np.ndarray) -> np.ndarray:

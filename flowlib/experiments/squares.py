@@ -6,28 +6,107 @@ densities of the neighbourhood, up to a constant (Sugiyama, Suzuki & Kanamori 20
 2021, "CutPaste", and Zavrtanik et al. 2021, "DRAEM"). No image with a real anomaly takes part in it.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy.ndimage import binary_dilation, uniform_filter
-from torch import Tensor
+from torch import Tensor, nn
 
 from flowlib import training
+from flowlib.baselines import COVARIATES, KNearestNeighbours, PCAReconstruction
+from flowlib.datasets import add_squares, by_class
+from flowlib.detector import made_up
 from flowlib.detector.local_ratio import flow_statistics, pixel_statistics, train_ratio
 from flowlib.glow import Glow
-from flowlib.metrics import auroc
+from flowlib.metrics import (
+    Interval,
+    auroc,
+    auroc_difference,
+    auroc_interval,
+    mean_interval,
+    pixel_auroc,
+    region_overlaps,
+)
 from flowlib.runtime import artifacts
 from flowlib.runtime.artifacts import Arrays, Artifact
 from flowlib.runtime.code import code_hash
-from flowlib.training import Recipe, trained
+from flowlib.training import Recipe, batches, to_device_of, to_numpy, trained
 
 INPUTS = ("pixels", "flow statistics")
+SIZES = (2, 3, 4)  # pixels on a side of the squares
+CONTRASTS = (0, 32, 64, 96, 128, 160, 192, 256)  # edges of the bins, grey levels
+
+Scores = tuple[np.ndarray, np.ndarray]  # of normal and of marked images, ``(S, n)`` or, of one seed, ``(n,)``
 
 
-# --- maps of the two models ----------------------------------------------------------------------------------------
+# --- the images and the runs ---------------------------------------------------------------------------------------
+
+
+class Marked(NamedTuple):
+    """Images of one class, uint8 ``(N, 1, 28, 28)``, and what is known of the squares.
+
+    train, held: training images to learn from, and those held out for choices; changed: `held` with made-up changes.
+    normal, marked: test images without and with a square; unmarked: the marked ones before they were marked.
+    masks: of the squares, bool ``(n, 28, 28)``; table: a row a square, as `add_squares` has it, with its colour.
+    """
+
+    train: np.ndarray
+    held: np.ndarray
+    changed: np.ndarray
+    normal: np.ndarray
+    unmarked: np.ndarray
+    marked: np.ndarray
+    masks: np.ndarray
+    table: pd.DataFrame
+
+    def sets(self, *names: str) -> dict[str, np.ndarray]:
+        """Sets of images by name, as the jobs below take them."""
+        return {name: getattr(self, name) for name in names}
+
+
+def marked_class(number: int, held_out: int, n: int) -> Marked:
+    """Fashion-MNIST's class of that number: `held_out` training images kept apart, up to `n` test images, of which 40 %
+    are marked (thesis 4.2)."""
+    held, train = np.split(by_class("fashion-mnist", "train")[number], [held_out])
+    test = by_class("fashion-mnist", "test", n)[number]
+    images, masks, table = add_squares(test, share=0.4)
+    anomalous = table["anomalous"].to_numpy()
+    table = table[anomalous].reset_index(drop=True)
+    table["colour"] = np.where(table["level"] == 0, "black", "white")
+    changed, _ = made_up.made_up_changes(held, np.random.default_rng(0))
+    return Marked(
+        train, held, changed, test[~anomalous], test[anomalous], images[anomalous], masks[anomalous, 0], table
+    )
+
+
+def controlled_runs(train: np.ndarray, glow: Recipe) -> dict[str, tuple[np.ndarray, Recipe]]:
+    """Runs that differ from Glow's in one choice: training images and recipe, by what was changed."""
+
+    def with_option(**changed: float) -> tuple[np.ndarray, Recipe]:
+        return train, replace(glow, options=glow.options | changed)
+
+    depth, width = glow.options["steps"], glow.options["hidden_channels"]
+    return {
+        "as above, one seed": (train, glow),
+        "a quarter of the steps": (train, replace(glow, steps=max(1, glow.steps // 4))),
+        "4 times the steps": (train, replace(glow, steps=4 * glow.steps)),
+        "100 images only, 4 times the steps": (train[:100], replace(glow, steps=4 * glow.steps)),
+        f"K = {max(1, depth // 2)} steps of flow": with_option(steps=max(1, depth // 2)),
+        f"K = {2 * depth} steps of flow": with_option(steps=2 * depth),
+        f"width {width // 2}": with_option(hidden_channels=width // 2),
+        f"width {2 * width}": with_option(hidden_channels=2 * width),
+        "alpha = 0.05 in the logit": with_option(alpha=0.05),
+    }
+
+
+# --- the jobs ------------------------------------------------------------------------------------------------------
 
 
 def train_and_map(images: np.ndarray, recipe: Recipe, tests: dict[str, np.ndarray]) -> Arrays:
@@ -41,15 +120,11 @@ def train_and_map(images: np.ndarray, recipe: Recipe, tests: dict[str, np.ndarra
         model = trained(images, recipe)
         arrays = {}
         for name, test in tests.items():
-            batches = torch.from_numpy(test).split(training.SCORING_BATCH)
-            with torch.inference_mode():
-                if isinstance(model, Glow):
-                    arrays[name] = torch.cat([-model.log_prob_map(batch) for batch in batches]).numpy()
-                else:
-                    arrays[name] = torch.cat([model.squared_error(batch) for batch in batches]).numpy()
-                    arrays[f"{name} reconstruction"] = torch.cat(
-                        [model.forward(batch)[:, 0] for batch in batches]
-                    ).numpy()
+            if isinstance(model, Glow):
+                arrays[name] = mapped(model, test, lambda batch: -model.log_prob_map(batch))
+            else:
+                arrays[name] = mapped(model, test, model.squared_error)
+                arrays[f"{name} reconstruction"] = mapped(model, test, lambda batch: model(batch)[:, 0])
         return Artifact(arrays, {})
 
     return artifacts.cached("maps", parts(images, recipe, tests), make).arrays
@@ -65,15 +140,46 @@ def noise_averaged(images: np.ndarray, recipe: Recipe, tests: dict[str, np.ndarr
         generator = torch.Generator().manual_seed(recipe.seed)
         arrays = {}
         for name, test in tests.items():
-            with torch.inference_mode():
-                each = [
-                    -model.log_prob(torch.from_numpy(test), torch.rand(test.shape, generator=generator))
-                    for _ in range(draws)
-                ]
-            arrays[name] = torch.stack(each).mean(0).double().numpy()
+            some = to_device_of(model, test)
+            with torch.inference_mode():  # noise is drawn on the CPU, so that every device sees the same
+                noise = (torch.rand(test.shape, generator=generator).to(some.device) for _ in range(draws))
+                arrays[name] = to_numpy(torch.stack([-model.log_prob(some, each) for each in noise]).mean(0).double())
         return Artifact(arrays, {})
 
     return artifacts.cached("maps", parts(images, recipe, tests) | {"draws": draws}, make).arrays
+
+
+def local_ratio(
+    images: np.ndarray, flow: Recipe, inputs: str, steps: int, batch_size: int, seed: int, tests: dict[str, np.ndarray]
+) -> Arrays:
+    """One job: train the ratio network on normal `images` and map the test sets, float32 ``(n, H, W)``, log-ratio in
+    nats, higher is more anomalous.
+
+    `inputs` is "pixels", or "flow statistics" of the flow that the recipe `flow` and `images` determine. Three 3x3
+    convolutions, so that a pixel is judged by the 7x7 around it (and by what the flow saw).
+    """
+    if inputs not in INPUTS:
+        raise ValueError(f"inputs is {inputs!r}, it must be one of {', '.join(INPUTS)}")
+
+    def make(_: Path) -> Artifact:
+        model = trained(images, flow).requires_grad_(False) if inputs == "flow statistics" else None
+
+        statistics = pixel_statistics if model is None else partial(flow_statistics, model)  # type: ignore[arg-type]
+        network = train_ratio(images, statistics, steps, batch_size, seed)
+
+        def ratio(batch: Tensor) -> Tensor:
+            return network(statistics(batch))[:, 0]
+
+        return Artifact({name: mapped(network, test, ratio) for name, test in tests.items()}, {})
+
+    settings = {"inputs": inputs, "steps": steps, "batch_size": batch_size, "seed": seed, "flow": asdict(flow)}
+    return artifacts.cached("maps", parts(images, flow, tests) | settings, make).arrays
+
+
+@torch.inference_mode()
+def mapped(model: nn.Module, images: np.ndarray, function: Callable[[Tensor], Tensor]) -> np.ndarray:
+    """What a function of batches, that has the model in it, says of all images."""
+    return np.concatenate([to_numpy(function(batch)) for (batch,) in batches(model, images)])
 
 
 def parts(images: np.ndarray, recipe: Recipe, tests: dict[str, np.ndarray]) -> dict[str, object]:
@@ -83,6 +189,14 @@ def parts(images: np.ndarray, recipe: Recipe, tests: dict[str, np.ndarray]) -> d
         "tests": {name: artifacts.array_hash(test) for name, test in tests.items()},
         "code": code_hash(__name__),
     }
+
+
+# --- scores of images and maps -------------------------------------------------------------------------------------
+
+
+def stacked(results: Sequence[Arrays], name: str) -> np.ndarray:
+    """What the jobs of all seeds say of one set, float64 ``(S, n, ...)``."""
+    return np.stack([result[name] for result in results]).astype(np.float64)
 
 
 def standardised(maps: np.ndarray, normal: np.ndarray) -> np.ndarray:
@@ -117,37 +231,108 @@ def painted_over(reconstructions: np.ndarray, images: np.ndarray, masks: np.ndar
     return np.array(nearer)
 
 
-def local_ratio(
-    images: np.ndarray, flow: Recipe, inputs: str, steps: int, batch_size: int, seed: int, tests: dict[str, np.ndarray]
-) -> Arrays:
-    """One job: train the ratio network on normal `images` and map the test sets, float32 ``(n, H, W)``, log-ratio in
-    nats, higher is more anomalous.
-
-    `inputs` is "pixels", or "flow statistics" of the flow that the recipe `flow` and `images` determine. Three 3x3
-    convolutions, so that a pixel is judged by the 7x7 around it (and by what the flow saw).
-    """
-    if inputs not in INPUTS:
-        raise ValueError(f"inputs is {inputs!r}, it must be one of {', '.join(INPUTS)}")
-
-    def make(_: Path) -> Artifact:
-        model = trained(images, flow).requires_grad_(False) if inputs == "flow statistics" else None
-
-        def statistics(batch: np.ndarray) -> Tensor:
-            tensor = torch.from_numpy(batch)
-            return pixel_statistics(tensor) if model is None else flow_statistics(model, tensor)  # type: ignore[arg-type]
-
-        network = train_ratio(images, statistics, steps, batch_size, seed)
-        arrays = {}
-        for name, test in tests.items():
-            with torch.inference_mode():
-                batches = [test[i : i + training.SCORING_BATCH] for i in range(0, len(test), training.SCORING_BATCH)]
-                arrays[name] = torch.cat([network(statistics(batch))[:, 0] for batch in batches]).numpy()
-        return Artifact(arrays, {})
-
-    settings = {"inputs": inputs, "steps": steps, "batch_size": batch_size, "seed": seed, "flow": asdict(flow)}
-    return artifacts.cached("maps", parts(images, flow, tests) | settings, make).arrays
-
-
 def best_window(normal: np.ndarray, changed: np.ndarray, windows: Sequence[int] = (1, 2, 3, 4)) -> int:
     """The window whose `window_score` best tells maps of `changed` images from those of `normal` ones (AUROC)."""
     return max(windows, key=lambda window: auroc(window_score(normal, window), window_score(changed, window)))
+
+
+def window_scores(maps: Mapping[str, np.ndarray]) -> tuple[int, dict[str, np.ndarray]]:
+    """The window that best tells the maps of "held" from those of "changed", and the scores ``(S, n)`` of every set.
+
+    `maps` are those of the local ratio, ``(S, n, H, W)``; one window is chosen for all seeds.
+    """
+    window = best_window(np.concatenate(maps["held"]), np.concatenate(maps["changed"]))
+    return window, {name: np.stack([window_score(each, window) for each in of_set]) for name, of_set in maps.items()}
+
+
+def untrained_scores(of: Marked) -> dict[str, Scores]:
+    """What needs no model of ours: PCA, nearest neighbours, and each covariate, as it is and as the distance from its
+    mean over the held-out images."""
+    found: dict[str, Scores] = {}
+    for name, model in (("PCA reconstruction", PCAReconstruction()), ("5 nearest neighbours", KNearestNeighbours())):
+        model.fit(of.train)
+        found[name] = (model.score_samples(of.normal), model.score_samples(of.marked))
+    for name, measure in COVARIATES.items():
+        centre, values = measure(of.held).mean(), (measure(of.normal), measure(of.marked))
+        found[name] = values
+        found[f"{name}, distance from mean"] = (abs(values[0] - centre), abs(values[1] - centre))
+    return found
+
+
+# --- the tables of the report; AUROC is that of marked against normal images ---------------------------------------
+
+
+def differences_by_size(first: Scores, second: Scores, table: pd.DataFrame) -> dict[str, Interval]:
+    """AUROC of the first model less that of the second, on the squares of each size."""
+    members = {f"{size}x{size}": (table["size"] == size).to_numpy() for size in SIZES}
+    return {
+        name: auroc_difference((first[0], first[1][:, inside]), (second[0], second[1][:, inside]))
+        for name, inside in members.items()
+    }
+
+
+def by_size_and_colour(scores: Mapping[str, Scores], table: pd.DataFrame) -> pd.DataFrame:
+    """AUROC of each score on squares of each size and colour: score, size, colour, auroc, low, high."""
+    sizes = {"all": np.full(len(table), True)} | {f"{s}x{s}": (table["size"] == s).to_numpy() for s in SIZES}
+    rows = []
+    for name, (normal, marked) in scores.items():
+        for size, members in sizes.items():
+            for colour in ("both", "black", "white"):
+                inside = members & ((table["colour"] == colour) | (colour == "both")).to_numpy()
+                interval = auroc_interval(normal, np.atleast_2d(marked)[:, inside], resamples=400)
+                rows.append({"score": name, "size": size, "colour": colour, **interval._asdict()})
+    return pd.DataFrame(rows).rename(columns={"value": "auroc"})
+
+
+def by_contrast(scores: Mapping[str, Scores], table: pd.DataFrame) -> pd.DataFrame:
+    """AUROC of each score by contrast of the square with its ring, in bins of two squares or more.
+
+    Columns: score, contrast (middle of the bin, grey levels), squares (how many), auroc, low, high.
+    """
+    rows = []
+    for name, (normal, marked) in scores.items():
+        for low, high in pairwise(CONTRASTS):
+            inside = table["ring_contrast"].between(low, high, inclusive="left").to_numpy()
+            if inside.sum() >= 2:
+                interval = auroc_interval(normal, marked[:, inside])
+                row = {"score": name, "contrast": (low + high) / 2, "squares": inside.sum()}
+                rows.append(row | interval._asdict())
+    return pd.DataFrame(rows).rename(columns={"value": "auroc"})
+
+
+def control_table(runs: Mapping[str, Sequence[Arrays]]) -> pd.DataFrame:
+    """AUROC of the NLL in each run, with that of normal images: change, nll of normal shirts, auroc, low, high."""
+    rows = []
+    for name, results in runs.items():
+        normal, marked = (np.stack([result[group] for result in results]) for group in ("normal", "marked"))
+        interval = auroc_interval(normal, marked)
+        rows.append({"change": name, "nll of normal shirts": normal.mean(), **interval._asdict()})
+    return pd.DataFrame(rows).rename(columns={"value": "auroc"})
+
+
+def map_table(maps: Mapping[str, Scores], masks: np.ndarray) -> pd.DataFrame:
+    """Pixel AUROC and AUPRO of maps of normal and marked images, ``(S, n, H, W)``; masks ``(n, H, W)`` of the marked.
+
+    Columns: map, pixel_auroc (mean over seeds), lowest seed, highest seed, aupro, low, high.
+    """
+    rows = []
+    for name, (normal, marked) in maps.items():
+        joined = np.concatenate([normal, marked], axis=1)
+        both = np.concatenate([np.zeros((normal.shape[1], *masks.shape[1:]), bool), masks])
+        pixel = [pixel_auroc(each, both) for each in joined]
+        overlap = mean_interval(np.stack([np.concatenate(region_overlaps(each, both)) for each in joined]))
+        seeds = {"pixel_auroc": np.mean(pixel), "lowest seed": min(pixel), "highest seed": max(pixel)}
+        interval = {"aupro": overlap.value, "low": max(overlap.low, 0), "high": min(overlap.high, 1)}
+        rows.append({"map": name, **seeds, **interval})
+    return pd.DataFrame(rows)
+
+
+def where_it_changes(change: np.ndarray, masks: np.ndarray) -> pd.DataFrame:
+    """Mean change of the NLL in nats inside the square and within four pixels around it: where, value, low, high.
+
+    `change` is the map of the marked image less that of the same image unmarked, ``(S, n, H, W)``.
+    """
+    around = binary_dilation(masks, np.ones((1, 9, 9))) & ~masks
+    places = {"inside the square": masks, "within four pixels around it": around}
+    sums = {where: np.where(members, change, 0).sum((2, 3)) for where, members in places.items()}
+    return pd.DataFrame([{"where": where, **mean_interval(total)._asdict()} for where, total in sums.items()])

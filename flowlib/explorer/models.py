@@ -21,7 +21,7 @@ from flowlib.glow import Glow
 from flowlib.runtime import artifacts, parallel
 from flowlib.runtime.artifacts import Arrays
 from flowlib.runtime.code import code_hash
-from flowlib.training import Recipe, computed_with, to_numpy, trained
+from flowlib.training import Recipe, computed_with, to_device_of, to_numpy, trained
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,10 @@ def flow_method(flow: Glow, views: int = 0) -> Method:
 
     def patches(picture: Picture, some: np.ndarray) -> np.ndarray:
         view = view_of(picture)
-        labels = None if view is None else torch.full((len(some),), view)
+        labels = None if view is None else to_device_of(flow, np.full(len(some), view))
         with torch.inference_mode():
-            return -flow.log_prob_map(torch.from_numpy(some), labels=labels).sum((1, 2)).double().numpy()
+            nll = -flow.log_prob_map(to_device_of(flow, some), labels=labels).sum((1, 2))
+        return to_numpy(nll.double())
 
     return Method(("NLL",), "nats", pixels, patches)
 
@@ -105,11 +106,13 @@ def autoencoder_method(arrays: Arrays, options: Mapping[str, Any]) -> Method:
         h, w = picture.image.shape[1:]
         batch = padded(picture.image, 8)
         with torch.inference_mode():
-            return model(tuple(batch.shape[1:])).squared_error(batch)[0, :h, :w].numpy()
+            autoencoder = model(tuple(batch.shape[1:]))
+            return to_numpy(autoencoder.squared_error(to_device_of(autoencoder, batch))[0, :h, :w])
 
     def patches(picture: Picture, some: np.ndarray) -> np.ndarray:
+        autoencoder = model(some.shape[1:])
         with torch.inference_mode():
-            return model(some.shape[1:]).anomaly_score(torch.from_numpy(some)).double().numpy()
+            return to_numpy(autoencoder.anomaly_score(to_device_of(autoencoder, some)).double())
 
     return Method(("squared error",), "squared error", pixels, patches, sums=False)
 

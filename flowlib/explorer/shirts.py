@@ -10,7 +10,7 @@ from flowlib.experiments.squares import painted_over
 from flowlib.explorer.pictures import ExplorerError
 from flowlib.glow import Glow
 from flowlib.metrics import p_values
-from flowlib.training import score
+from flowlib.training import score, to_device_of, to_numpy
 
 
 class Square(NamedTuple):
@@ -46,8 +46,8 @@ class Shirts:
         self.flow, self.autoencoder, self.shirts = flow, autoencoder, shirts
         self.normal = score(flow, held)  # nats
         with torch.inference_mode():
-            maps = -flow.log_prob_map(torch.from_numpy(held[:200]))
-        self.limit = float(maps.abs().quantile(0.995))  # of the colours, for all shirts
+            maps = flow.log_prob_map(to_device_of(flow, held[:200]))
+        self.limit = float(to_numpy(maps.abs().quantile(0.995)))  # of the colours, for all shirts
 
     def said(self, index: int, square: Square) -> Said:
         """What the models say. Raises ExplorerError for a shirt that is not there or a square that is not on it."""
@@ -61,10 +61,9 @@ class Shirts:
         pair[1, 0, y : y + size, x : x + size] = level
         mask = np.zeros((side, side), dtype=bool)
         mask[y : y + size, x : x + size] = True
-        batch = torch.from_numpy(pair)
         with torch.inference_mode():
-            maps = -self.flow.log_prob_map(batch).numpy()
-            reconstruction = self.autoencoder.forward(batch)[:, 0].numpy()
+            maps = to_numpy(-self.flow.log_prob_map(to_device_of(self.flow, pair)))
+            reconstruction = to_numpy(self.autoencoder(to_device_of(self.autoencoder, pair))[:, 0])
         nll, error = maps.sum((1, 2), dtype=np.float64), score(self.autoencoder, pair)
         painted = bool(painted_over(reconstruction[1:], pair[1:, 0], mask[None])[0]) if 0 < size < side else None
         return Said(

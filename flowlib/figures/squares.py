@@ -118,6 +118,16 @@ def maps(images: np.ndarray, masks: np.ndarray, columns: Mapping[str, tuple[np.n
     return figure
 
 
+def examples(table: pd.DataFrame, count: int, after: int = 0) -> np.ndarray:
+    """Row numbers of `count` squares of each size and colour, the largest first, those `after` the first ones of each.
+
+    Columns: size, colour. A kind of which there are fewer gives what it has.
+    """
+    groups = table.reset_index(drop=True).groupby(["size", "colour"], sort=True).indices
+    largest_first = [(size, colour) for size in (4, 3, 2) for colour in ("white", "black")]
+    return np.concatenate([groups[kind][after : after + count] for kind in largest_first if kind in groups])
+
+
 def outline(axes: Axes, mask: np.ndarray) -> None:
     """Frame the square one pixel outside of it."""
     rows, columns = np.nonzero(mask)

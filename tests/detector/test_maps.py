@@ -10,6 +10,7 @@ from flowlib.detector.local_ratio import LocalRatio
 from flowlib.detector.maps import BY_PLACE, NAMES, PLAIN, SUM
 from flowlib.detector.patches import padded, position_nll, window_sums
 from flowlib.metrics import auroc
+from flowlib.training import to_device_of
 
 
 def normal_image(*shape: int, seed: int = 0) -> np.ndarray:
@@ -188,7 +189,7 @@ def test_terms_are_window_means_of_the_likelihood_s_parts():
         half = window // 2
         inside = part.sum(0)[half : half - window + 1 or None, half : half - window + 1 or None]
         np.testing.assert_allclose(inside * window**2, window_sums(nll, window), rtol=1e-9)
-    (_, _, preprocessing), *_ = FLOW.position_terms(padded(image, 4))
+    (_, _, preprocessing), *_ = FLOW.position_terms(to_device_of(FLOW, padded(image, 4)))
     expected = -preprocessing[0, 4:12, 8:16].mean().item()
     assert read[0, 8, 12] == pytest.approx(expected, rel=1e-9)
 
@@ -269,7 +270,7 @@ def test_ratio_map_is_the_network_s(known):
     image = normal_image(1, 45, 61, seed=2)
     found = maps.plain_maps(known, FLOW, RATIO, image)["ratio"]
     with torch.inference_mode():
-        expected = RATIO(padded(image, 8))[0, :45, :61]
+        expected = RATIO(to_device_of(RATIO, padded(image, 8)))[0, :45, :61]
     np.testing.assert_array_equal(found, expected.numpy())
 
 

@@ -116,3 +116,28 @@ def test_every_profile_fits_the_notebooks(profile: str):
     planned = parameters.plan(profile)
     assert [notebook.name for notebook in planned] == NAMES
     assert all(notebook.given["report_dir"] == f"reports/{profile}" for notebook in planned)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
+def test_defaults_are_those_of_quick(path: Path):
+    """A notebook opened after `make report` finds its models: a parameter that quick does not set, no profile sets."""
+    profiles = {
+        file.stem: parameters.read_profile(file, file.name) for file in (ROOT / "notebooks" / "profiles").glob("*.yaml")
+    }
+    declared = parameters.declared_parameters(path)
+    for name in ("report_dir", "live"):  # where, and for whom; neither is part of a model
+        declared.pop(name, None)
+    quick = profiles["quick"]
+    assert {name: value for name, value in declared.items() if name in quick} == {
+        name: quick[name] for name in declared if name in quick
+    }
+    set_elsewhere = {name for profile in profiles.values() for name in profile} - set(quick)
+    assert set(declared) & set_elsewhere == set()
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
+def test_notebook_is_short(path: Path):
+    """What decides a result is a tested function in `flowlib.experiments`; a cell calls it."""
+    code = [text.count("\n") + 1 for kind, text, _ in parameters.read_cells(path) if kind == "code"]
+    assert sum(code) <= 250
+    assert max(code) <= 40

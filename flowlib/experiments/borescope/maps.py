@@ -19,7 +19,7 @@ from flowlib.glow import Glow
 from flowlib.runtime import artifacts, parallel
 from flowlib.runtime.artifacts import Arrays, Artifact
 from flowlib.runtime.code import code_hash
-from flowlib.training import Recipe, computed_with, score, trained
+from flowlib.training import Recipe, computed_with, score, to_device_of, to_numpy, trained
 
 REDUCED = 8  # pixels on a side that patches are reduced to for PCA and nearest neighbours
 REFERENCES = {"PCA of patches": "PCA", "kNN of patches": "kNN"}
@@ -99,10 +99,10 @@ def autoencoder_maps(training: list[Shot], recipe: Recipe, n: int, shots: list[S
     def each(one: Shot) -> np.ndarray:
         H, W = one.image.shape[1:]
         batch = padded(one.image, 8)
-        model = ConvAutoencoder(tuple(batch.shape[1:]), **recipe.options)  # type: ignore[arg-type]
+        model = ConvAutoencoder(tuple(batch.shape[1:]), **recipe.options)
         model.load_state_dict(state)  # the weights know no size
         with torch.inference_mode():
-            return model.squared_error(batch)[0, :H, :W].numpy()
+            return to_numpy(model.squared_error(to_device_of(model, batch))[0, :H, :W])
 
     return mapped("autoencoder", (patches,), recipe, shots, each)
 
