@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from IPython import get_ipython
 from IPython.display import Image, display
+from matplotlib import rcParamsDefault
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -19,9 +20,10 @@ from flowlib.runtime.paths import report_folder
 BLUE, ORANGE, GREEN, SKY, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#56B4E9", "#D55E00", "#777777"
 AUROC_COLOURS = "PuOr"  # diverging about one half: orange fails, purple behaves
 SHOWN_PIXELS_AN_INCH = 80  # in a notebook; the file has more
-STYLE: dict[Any, Any] = {
+# Matplotlib's own values, and not those of someone's matplotlibrc, which a figure of the study does not hang on.
+DEFAULTS = {name: value for name, value in rcParamsDefault.items() if name not in ("backend", "interactive")}
+STYLE: dict[Any, Any] = DEFAULTS | {
     "figure.dpi": 110,
-    "savefig.dpi": 150,
     "figure.constrained_layout.use": True,
     "font.size": 13,
     "axes.titlesize": 13,
@@ -46,7 +48,8 @@ def save(figure: Figure, report_dir: str | Path, stem: str, table: pd.DataFrame,
     for name in ("figures", "tables"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     temporary = folder / "figures" / f".{stem}.png"
-    figure.savefig(temporary, format="png", metadata={"Software": None})
+    with plt.rc_context(STYLE):
+        figure.savefig(temporary, format="png", metadata={"Software": None})
     plt.close(figure)
     temporary.replace(folder / "figures" / f"{stem}.png")
     write_text(folder / "figures" / f"{stem}.txt", caption.strip() + "\n")

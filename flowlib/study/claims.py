@@ -4,11 +4,14 @@ import json
 from pathlib import Path
 
 import pandas as pd
+from IPython import get_ipython
+from IPython.display import display
 
 from flowlib.metrics import Interval
 from flowlib.runtime.files import write_text
 from flowlib.runtime.paths import report_folder
-from flowlib.study.criteria import Claim, Evidence, verdict
+from flowlib.study.criteria import VERDICTS, Claim, Evidence, verdict
+from flowlib.study.pages import render
 from flowlib.study.thesis import CLAIMS
 
 COLUMNS = ["id", "place", "claim", "criterion", "thesis", "measured", "verdict", "figure", "note"]
@@ -16,8 +19,8 @@ COLUMNS = ["id", "place", "claim", "criterion", "thesis", "measured", "verdict",
 
 def record(
     report_dir: str | Path, claim: str, evidence: Evidence, measured: str, figure: str = "", note: str = ""
-) -> str:
-    """Write the evidence of one claim into a report folder and return the verdict.
+) -> None:
+    """Write the evidence of one claim into a report folder; in a notebook the verdict is shown, too.
 
     Raises ValueError for an unknown claim, and KeyError when the evidence lacks a name that the criterion asks for.
     """
@@ -27,7 +30,9 @@ def record(
     path.parent.mkdir(parents=True, exist_ok=True)
     row = {"evidence": evidence, "measured": measured, "figure": figure, "note": note}
     write_text(path, json.dumps(row, indent=1) + "\n")
-    return judged
+    if get_ipython() is not None:
+        page = render("verdict.html", claim=entry, verdict=judged, sign=VERDICTS[judged], measured=measured, note=note)
+        display({"text/html": page, "text/plain": f"claim {claim}: {judged}"}, raw=True)
 
 
 def ledger(report_dir: str | Path) -> pd.DataFrame:

@@ -7,6 +7,8 @@ from flowlib.metrics import Interval
 
 Evidence = dict[str, Interval]
 Conditions = Callable[[Evidence], list[bool]]
+# A sign beside each verdict, so that none is told by colour alone.
+VERDICTS = {"reproduced": "●", "partly": "◐", "not reproduced": "○", "not run in this profile": "–"}
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Claim:
 
 
 def verdict(claim: Claim, evidence: Evidence) -> str:
-    """The rule of this module's first paragraph. Raises ValueError when the criterion asks nothing."""
+    """The verdict by the rule that `flowlib.study.thesis` states. Raises ValueError when the criterion asks nothing."""
     held = claim.conditions(evidence)
     if not held:
         raise ValueError(f"claim {claim.id}: its criterion came to no condition, the evidence is empty")

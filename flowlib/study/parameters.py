@@ -37,9 +37,10 @@ def plan(
 ) -> list[Notebook]:
     """Choose the notebooks and settle their parameters, without starting anything.
 
-    Raises:
-        StudyError: an unknown profile, notebook or parameter (near matches are named), a parameter whose type is not
-            that of its declared default, or a notebook whose parameters cell is missing or holds more than literals.
+    Raises
+    ------
+    StudyError: an unknown profile, notebook or parameter (near matches are named), a parameter whose type is not that
+        of its declared default, or a notebook whose parameters cell is missing or holds more than literals.
     """
     files = {path.stem: path for path in sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb"))}
     profiles = {path.stem: path for path in (root / "notebooks" / "profiles").glob("*.yaml")}

@@ -7,9 +7,9 @@ import pandas as pd
 
 from flowlib.runtime.files import write_text
 from flowlib.runtime.paths import ROOT
+from flowlib.study.criteria import VERDICTS
 from flowlib.study.report import (
     CLAIM_COLUMNS,
-    VERDICTS,
     ReportError,
     claims_made,
     exhibits,
@@ -29,8 +29,9 @@ def publish(profile: str, root: Path = ROOT, ledger: pd.DataFrame | None = None)
     What an earlier publication left in ``reports/figures`` and ``reports/tables`` is replaced. No path of the machine
     gets into the text: the project's own folder is cut off, the home folder becomes ``~``.
 
-    Raises:
-        ReportError: the profile has not been run, or one of its notebooks failed.
+    Raises
+    ------
+    ReportError: the profile has not been run, or one of its notebooks failed.
     """
     report_dir, reports = root / "reports" / profile, root / "reports"
     manifest = finished_run(report_dir)
@@ -51,9 +52,10 @@ def publish(profile: str, root: Path = ROOT, ledger: pd.DataFrame | None = None)
                 path.unlink()
     for name, entry in manifest["notebooks"].items():
         lines += ["", f"## {title(name)}"]
-        for _, figure, caption, table in exhibits(report_dir, entry["outputs"]):
-            lines += ["", f"![{one_line(caption)}]({figure})"] if figure else []
-            lines += ["", one_line(caption) + (f" ([table]({table}))" if table else "")]
+        for exhibit in exhibits(report_dir, entry["outputs"]):
+            caption = one_line(exhibit.caption)
+            lines += ["", f"![{caption}]({exhibit.figure})"] if exhibit.figure else []
+            lines += ["", caption + (f" ([table]({exhibit.table}))" if exhibit.table else "")]
     if (reports / "speed" / "README.md").exists():  # of benchmarks/speed.py
         lines += ["", "## Speed", "", "Against other PyTorch Glows, and how cost grows: [speed](speed/README.md)."]
     lines += ["", "## This run", "", *(f"- {fact}" for fact in facts(manifest))]

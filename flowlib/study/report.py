@@ -1,4 +1,4 @@
-"""What a run leaves to be read: its facts, each notebook as a page, the index of a report, and the published result.
+"""The index of a report, and the facts of the run that made it.
 
 A report folder holds ``manifest.json``, ``NN_name.ipynb`` and ``.html``, ``figures/NN_x.png`` with an optional caption
 ``figures/NN_x.txt``, ``tables/NN_x.csv`` (the same stem as its figure) and ``claims/NN_name.json``.
@@ -6,39 +6,28 @@ A report folder holds ``manifest.json``, ``NN_name.ipynb`` and ``.html``, ``figu
 
 import json
 import re
-from collections.abc import Iterable
-from html import escape
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from flowlib.runtime.files import write_text
+from flowlib.study import claims, environment
+from flowlib.study.criteria import VERDICTS
+from flowlib.study.pages import render
 
-# A sign beside each verdict, so that none is told by colour alone.
-VERDICTS = {"reproduced": "●", "partly": "◐", "not reproduced": "○", "not run in this profile": "–"}
 CLAIM_COLUMNS = ("id", "place", "claim", "criterion", "thesis", "measured", "verdict")
 TABLE_ROWS = 30
-CODE_TOGGLE = """<style>body:not(.code) .jp-CodeCell .jp-Cell-inputWrapper { display: none }
-#code { position: fixed; top: .5rem; right: .5rem; z-index: 9 }</style>
-<button id="code" onclick="document.body.classList.toggle('code')">code</button>
-</body>"""
-STYLE = """body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: auto; padding: 1rem; color: #222 }
-img { max-width: 100%; height: auto } figure { margin: 1.5rem 0 } figcaption { color: #555 } h2 { margin-top: 2.5rem }
-table { border-collapse: collapse; font-size: .85rem } th, td { border-bottom: 1px solid #ccc; padding: .3rem .5rem }
-th, td { text-align: left; vertical-align: top } details { overflow-x: auto } .failed { color: #a03000 }
-.reproduced { background: #d5e8f7 } .partly { background: #fbf0c9 } .not-reproduced { background: #f7d9c4 }
-@media (max-width: 45rem) { .ledger thead { display: none } .ledger tr { display: block; margin-bottom: 1.5rem }
-.ledger td { display: block } .ledger td::before { content: attr(data-column) ": "; color: #555 } }
-[data-column=verdict] { white-space: nowrap }"""
 
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Report of profile {profile}</title><style>{style}</style></head>
-<body>
-{body}
-</body></html>
-"""
+
+class Exhibit(NamedTuple):
+    """A figure, its table, or both: paths in the report folder, "" for what there is none of."""
+
+    stem: str
+    figure: str
+    caption: str
+    table: str
 
 
 class ReportError(ValueError):
@@ -56,42 +45,44 @@ def read_manifest(report_dir: Path) -> dict[str, Any]:
         ) from None
 
 
-def notebook_page(path: Path) -> str:
-    """An executed notebook as HTML: images embedded, code hidden until its button is pressed."""
-    from nbconvert import HTMLExporter
-
-    page, _ = HTMLExporter(embed_images=True).from_filename(str(path))
-    return page.replace("</body>", CODE_TOGGLE)
-
-
 def write_index(report_dir: Path, ledger: pd.DataFrame | None = None) -> Path:
     """Write ``index.html`` of a report folder: verdicts, claims ledger, then each notebook's figures and tables.
 
-    Args:
-        ledger: one row a claim, text columns id, place, claim, criterion, thesis, measured, verdict, figure, note;
-            `flowlib.study.claims.ledger` of the folder when None.
+    Arguments
+    ---------
+    ledger: one row a claim, text columns id, place, claim, criterion, thesis, measured, verdict, figure, note;
+        `flowlib.study.claims.ledger` of the folder when None.
 
-    Raises:
-        ReportError: the folder holds no manifest.
+    Raises
+    ------
+    ReportError: the folder holds no manifest.
     """
     manifest = finished_run(report_dir)
     ledger = claims_made(report_dir, manifest, ledger)
-    parts = [f"<h1>Report of profile {escape(manifest['profile'])}</h1>", f"<p>{escape(verdict_count(ledger))}</p>"]
-    parts += [f"<p class='failed'>{escape(warning)}</p>" for warning in failures(manifest)]
-    parts += ["<h2>Claims</h2>", ledger_html(ledger)]
-    for name, entry in manifest["notebooks"].items():
-        done = entry["status"] == "ok"
-        link = f"{name}.html" if done else f"{name}.failed.ipynb"
-        parts.append(f"<h2>{escape(title(name))}</h2><p><a href='{link}'>{link}</a>, {duration(entry['seconds'])}</p>")
-        for stem, figure, caption, table in exhibits(report_dir, entry["outputs"]):
-            image = f"<img src='{figure}' alt='{escape(caption, quote=True)}' loading='lazy'>" if figure else ""
-            parts.append(f"<figure id='{stem}'>{image}<figcaption>{escape(caption)}</figcaption>")
-            parts.append(table_html(report_dir, table) if table else "")
-            parts.append("</figure>")
-    parts += ["<h2>This run</h2><ul>", *(f"<li>{escape(fact)}</li>" for fact in facts(manifest)), "</ul>"]
-    body = "\n".join(parts)
-    write_text(report_dir / "index.html", PAGE.format(profile=escape(manifest["profile"]), style=STYLE, body=body))
+    page = render(
+        "index.html",
+        profile=manifest["profile"],
+        summary=verdict_count(ledger),
+        warnings=failures(manifest),
+        columns=CLAIM_COLUMNS,
+        claims=ledger.to_dict("records"),
+        signs=VERDICTS,
+        notebooks=[section(report_dir, name, entry) for name, entry in manifest["notebooks"].items()],
+        facts=facts(manifest),
+        is_number=is_number,
+    )
+    write_text(report_dir / "index.html", page)
     return report_dir / "index.html"
+
+
+def section(report_dir: Path, name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """What the index shows of one notebook: its page, its time, its exhibits with the first rows of their tables."""
+    shown = [
+        exhibit._asdict() | (first_rows(report_dir / exhibit.table) if exhibit.table else {})
+        for exhibit in exhibits(report_dir, entry["outputs"])
+    ]
+    link = f"{name}.html" if entry["status"] == "ok" else f"{name}.failed.ipynb"
+    return {"name": name, "title": title(name), "link": link, "time": duration(entry["seconds"]), "exhibits": shown}
 
 
 def finished_run(report_dir: Path) -> dict[str, Any]:
@@ -105,8 +96,6 @@ def finished_run(report_dir: Path) -> dict[str, Any]:
 def claims_made(report_dir: Path, manifest: dict[str, Any], ledger: pd.DataFrame | None) -> pd.DataFrame:
     """The ledger of a report folder unless one is given, naming no figure that the run has not made."""
     if ledger is None:
-        from flowlib.study import claims
-
         ledger = claims.ledger(report_dir)
     made = {Path(file).name for entry in manifest["notebooks"].values() for file in entry["outputs"]}
     return ledger.assign(figure=ledger["figure"].where(ledger["figure"].isin(made), ""))
@@ -134,6 +123,7 @@ def facts(manifest: dict[str, Any]) -> list[str]:
     }
     commits = {(entry["commit"] or "none") + (", with changes" if entry["dirty"] else "") for entry in entries.values()}
     device = manifest["device"]
+    found = sorted({name for entry in entries.values() for name in environment.chosen(entry.get("environment", {}))})
     versions = ", ".join(f"{package} {version}" for package, version in manifest["versions"].items())
     times = ", ".join(f"{name} {duration(entry['seconds'])}" for name, entry in entries.items())
     return [
@@ -141,48 +131,37 @@ def facts(manifest: dict[str, Any]) -> list[str]:
         f"Git commit: {'; '.join(sorted(commits))}",
         f"Device: {device['gpu'] + ', ' if device['gpu'] else ''}{device['cpu']}, {device['cores']} cores",
         f"Versions: {versions}",
+        *([f"Set in the environment (values in manifest.json): {', '.join(found)}"] if found else []),
         f"Last run: started {manifest['started']}, wall time {duration(manifest['wall_seconds'])}",
         f"Time of each notebook: {times}",
     ]
 
 
-def exhibits(report_dir: Path, outputs: Iterable[str]) -> list[tuple[str, str, str, str]]:
-    """(stem, figure, caption, table) of all that a notebook made; paths in the folder, "" for what there is none of."""
+def exhibits(report_dir: Path, outputs: Iterable[str]) -> list[Exhibit]:
+    """All figures and tables among a notebook's outputs, sorted by stem."""
     files = set(outputs)
     found = []
     for stem in sorted({Path(file).stem for file in files if file.startswith(("figures/", "tables/"))}):
         figure, table, note = f"figures/{stem}.png", f"tables/{stem}.csv", report_dir / "figures" / f"{stem}.txt"
         caption = note.read_text(encoding="utf-8").strip() if note.exists() else title(stem)
-        found.append((stem, figure if figure in files else "", caption, table if table in files else ""))
+        found.append(Exhibit(stem, figure if figure in files else "", caption, table if table in files else ""))
     return found
 
 
-def ledger_html(ledger: pd.DataFrame) -> str:
-    """The claims as a table, which on a narrow screen becomes a card a claim."""
-    head = "".join(f"<th>{column}</th>" for column in CLAIM_COLUMNS)
-    rows = []
-    for claim in ledger.to_dict("records"):
-        cells = {column: escape(claim[column]) for column in CLAIM_COLUMNS}
-        cells["verdict"] = f"{VERDICTS.get(claim['verdict'], '')} {cells['verdict']}"
-        cells["measured"] += f"<br>{escape(claim['note'])}" if claim["note"] else ""
-        if claim["figure"]:
-            cells["measured"] += f" <a href='#{escape(Path(claim['figure']).stem, quote=True)}'>figure</a>"
-        kind = escape(claim["verdict"].replace(" ", "-"), quote=True)
-        body = "".join(f"<td data-column='{column}'>{cell}</td>" for column, cell in cells.items())
-        rows.append(f"<tr class='{kind}'>{body}</tr>")
-    return f"<table class='ledger'><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
-
-
-def table_html(report_dir: Path, table: str) -> str:
-    """A CSV file as a folded table, its first rows only where it is long, numbers to four digits."""
-    frame = pd.read_csv(report_dir / table, dtype=str, keep_default_na=False)
-    rows = frame.head(TABLE_ROWS).map(four_digits).to_html(index=False, border=0)
-    more = f", the first {TABLE_ROWS} of {len(frame)} rows" if len(frame) > TABLE_ROWS else ""
-    return f"<details><summary>Table{more}</summary>{rows}<p><a href='{table}'>{table}</a></p></details>"
+def first_rows(table: Path) -> dict[str, Any]:
+    """``header``, the first ``rows`` and the ``length`` of a CSV file, numbers to four digits."""
+    frame = pd.read_csv(table, dtype=str, keep_default_na=False)
+    rows = frame.head(TABLE_ROWS).map(four_digits).values.tolist()
+    return {"header": list(frame.columns), "rows": rows, "length": len(frame)}
 
 
 def four_digits(text: str) -> str:
-    return f"{float(text):.4g}" if re.fullmatch(r"-?\d*\.\d+(e[-+]?\d+)?", text) else text
+    """A number with a decimal point or an exponent to four significant digits; whole numbers and words as they are."""
+    return f"{float(f'{float(text):.4g}'):g}" if is_number(text) and not text.lstrip("-").isdigit() else text
+
+
+def is_number(text: str) -> bool:
+    return re.fullmatch(r"-?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", text) is not None
 
 
 def title(stem: str) -> str:

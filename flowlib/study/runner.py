@@ -3,13 +3,12 @@
 Notebooks are ``notebooks/NN_name.ipynb``; one cell of each is tagged ``parameters`` and holds literals only. A profile
 is a flat papermill parameter file, ``notebooks/profiles/PROFILE.yaml``, shared by all notebooks. A run fills
 ``reports/PROFILE/``: executed notebooks, their HTML, the ``figures``, ``tables`` and ``claims`` that they write, and
-``manifest.json``.
+``manifest.json``, which says from what (`flowlib.study.provenance`, `flowlib.study.environment`).
 """
 
 import contextlib
 import hashlib
 import json
-import os
 import re
 import signal
 import subprocess
@@ -23,30 +22,15 @@ from typing import Any
 
 import filelock
 import psutil
-import yaml
 from tqdm import tqdm
 
 from flowlib.runtime.files import write_text
 from flowlib.runtime.paths import ROOT, sources
+from flowlib.study import environment
+from flowlib.study.pages import notebook_page
 from flowlib.study.parameters import Notebook, StudyError, plan, read_cells
 from flowlib.study.provenance import provenance
-from flowlib.study.report import notebook_page, read_manifest
-
-# One thread a process, set before a kernel imports torch: threads that spin on shared cores cost more than they give.
-THREADS = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1")
-
-# Papermill, which ends with the runner however that ends, its kernel with it: the runner holds the other end of its
-# standard input, and writes nothing there.
-PAPERMILL = """import os, runpy, threading
-import psutil
-def end_with_runner():
-    os.read(0, 1)
-    for child in psutil.Process().children(recursive=True):
-        child.kill()
-    os._exit(1)
-threading.Thread(target=end_with_runner, daemon=True).start()
-runpy.run_module("papermill", run_name="__main__", alter_sys=True)
-"""
+from flowlib.study.report import read_manifest
 
 
 @dataclass(frozen=True)
@@ -74,15 +58,17 @@ def run(
     there; ``force`` runs it anyway. A failed notebook leaves ``NN_name.failed.ipynb`` beside its last good one and does
     not stop the others. Ctrl-C, SIGTERM and SIGHUP end every kernel; what had finished by then stays recorded.
 
-    Args:
-        profile: name of a file in ``notebooks/profiles``, without ``.yaml``.
-        notebooks: names (``01_contamination``) to run; all when None or empty.
-        overrides: parameter values that win over the profile's; each must be declared by a selected notebook.
-        jobs: how many notebooks run at once, each in its own process.
+    Arguments
+    ---------
+    profile: name of a file in ``notebooks/profiles``, without ``.yaml``.
+    notebooks: names (``01_contamination``) to run; all when None or empty.
+    overrides: parameter values that win over the profile's; each must be declared by a selected notebook.
+    jobs: how many notebooks run at once, each in its own process.
 
-    Raises:
-        StudyError: before any kernel starts, for whatever `plan` refuses, ``jobs < 1``, or while another run is writing
-            the same report; and when the report cannot be written (no space, no leave), with every kernel ended.
+    Raises
+    ------
+    StudyError: before any kernel starts, for whatever `plan` refuses, ``jobs < 1``, or while another run is writing the
+        same report; and when the report cannot be written (no space, no leave), with every kernel ended.
     """
     if jobs < 1:
         raise StudyError(f"jobs must be at least 1, not {jobs}")
@@ -158,14 +144,13 @@ def start(notebook: Notebook, report_dir: Path, root: Path) -> Attempt:
     partial, log = scratch(notebook.name, report_dir)
     partial.unlink(missing_ok=True)
     source, target = (str(path.relative_to(root)) for path in (notebook.path, partial))
-    command = [sys.executable, "-c", PAPERMILL, source, target, "--kernel", "python3", "--language", "python"]
-    command += ["--parameters_yaml", yaml.safe_dump(notebook.given)]
+    command = [sys.executable, "-m", "flowlib.study.execution", source, target, json.dumps(notebook.given)]
     before = written(notebook.name, report_dir)
     with log.open("wb") as out:
         process = subprocess.Popen(
             command,
             cwd=root,
-            env=os.environ | THREADS,
+            env=environment.of_kernels(),
             stdin=subprocess.PIPE,
             stdout=out,
             stderr=out,
@@ -214,6 +199,7 @@ def finish(attempt: Attempt, report_dir: Path) -> dict[str, Any]:
         "started": attempt.started,
         "seconds": round(seconds, 1),
         "parameters": attempt.notebook.declared | attempt.notebook.given,
+        "environment": environment.recorded(),
         "outputs": outputs,
     }
 

@@ -108,8 +108,8 @@ def test_ledger_without_evidence(tmp_path: Path):
 
 
 def test_what_is_recorded_is_in_the_ledger(tmp_path: Path):
-    assert record(tmp_path, "1.5", {"8 -> 1": LOW}, show(LOW), "01_fig4.png", "3 seeds") == "reproduced"
-    assert record(tmp_path, "2.5", {"cropped": STRADDLES}, show(STRADDLES)) == "not reproduced"
+    record(tmp_path, "1.5", {"8 -> 1": LOW}, show(LOW), "01_fig4.png", "3 seeds")
+    record(tmp_path, "2.5", {"cropped": STRADDLES}, show(STRADDLES))
     table = ledger(tmp_path).set_index("id")
     row = table.loc["1.5"]
     assert (row["verdict"], row["measured"], row["figure"]) == ("reproduced", "0.20 [0.10, 0.30]", "01_fig4.png")
@@ -117,10 +117,24 @@ def test_what_is_recorded_is_in_the_ledger(tmp_path: Path):
     assert row["claim"] == find("1.5").words
     assert table.loc["2.5", "verdict"] == "not reproduced"
     assert (table["verdict"] != "not run in this profile").sum() == 2
-    assert record(tmp_path, "1.5", {"8 -> 1": HIGH}, show(HIGH)) == "not reproduced"  # the last run counts
-    assert ledger(tmp_path).set_index("id").loc["1.5", "measured"] == "0.80 [0.70, 0.90]"
+    record(tmp_path, "1.5", {"8 -> 1": HIGH}, show(HIGH))  # the last run counts
+    row = ledger(tmp_path).set_index("id").loc["1.5"]
+    assert (row["verdict"], row["measured"]) == ("not reproduced", "0.80 [0.70, 0.90]")
     names = sorted(path.name for path in (tmp_path / "claims").iterdir())
     assert names == ["01_contamination.1.5.json", "02_black_pixel_cropping.2.5.json"]
+
+
+def test_every_verdict_is_shown_in_a_notebook_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    shown: list[dict[str, str]] = []
+    record(tmp_path, "1.5", {"8 -> 1": LOW}, "outside of a notebook")
+    monkeypatch.setattr("flowlib.study.claims.get_ipython", lambda: "a shell")
+    monkeypatch.setattr("flowlib.study.claims.display", lambda data, raw: shown.append(data))
+    for id, name in (("1.5", "8 -> 1"), ("2.5", "cropped")):
+        assert record(tmp_path, id, {name: LOW}, "<b>0.2</b>") is None  # which a cell would show as text
+    assert [data["text/plain"] for data in shown] == ["claim 1.5: reproduced", "claim 2.5: not reproduced"]
+    assert "● Claim 1.5: reproduced" in shown[0]["text/html"]
+    assert "&lt;b&gt;0.2&lt;/b&gt;" in shown[0]["text/html"]
+    assert find("2.5").criterion in shown[1]["text/html"]
 
 
 def test_numpy_evidence_can_be_recorded(tmp_path: Path):

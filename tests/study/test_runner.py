@@ -277,7 +277,7 @@ def test_failures_leave_earlier_results_and_other_notebooks_alone(finished: Path
 
     index = report.write_index(out, LEDGER).read_text()
     assert "01_good, 02_killed failed" in index
-    assert "href='02_killed.failed.ipynb'" in index
+    assert 'href="02_killed.failed.ipynb"' in index
     with pytest.raises(ReportError, match="not fit to publish: 01_good, 02_killed failed"):
         publication.publish("quick", finished, LEDGER)
 
@@ -340,11 +340,11 @@ def test_index_and_publication(finished: Path):
     index = report.write_index(finished / "reports/quick", LEDGER).read_text()
     assert "Of 3 claims of the thesis: 1 reproduced, 1 partly, 0 not reproduced, 1 not run in this profile." in index
     assert "eights &lt;fall&gt;" in index
-    assert "href='#01_curve'" in index
-    assert "id='01_curve'" in index
-    assert "src='figures/01_curve.png'" in index
+    assert 'href="#01_curve"' in index
+    assert 'id="01_curve"' in index
+    assert 'src="figures/01_curve.png"' in index
     assert "<figcaption>Nats of &lt;eights&gt;" in index
-    assert "<td>0.9877</td>" in index
+    assert '<td class="number">0.9877</td>' in index
 
     (finished / "reports/figures").mkdir()
     (finished / "reports/figures/01_old.png").write_bytes(PIXEL)
@@ -377,6 +377,19 @@ def test_index_and_publication(finished: Path):
         assert fact in text
     assert [path.name for path in (finished / "reports/figures").iterdir()] == ["01_curve.png"]
     assert (finished / "reports/tables/01_curve.csv").read_text() == "case,auroc\n1,0.98765432\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("0.98765432", "0.9877"), ("-12345.678", "-12350"), ("1.2345678e-05", "1.235e-05"), ("0.50", "0.5"),
+        ("1234567", "1234567"), ("-3", "-3"), ("1e6", "1e+06"), ("", ""), ("nan", "nan"), ("1.2.3", "1.2.3"),
+        ("0.123456 [0.1, 0.2]", "0.123456 [0.1, 0.2]"),
+    ],
+)  # fmt: skip
+def test_tables_of_the_index_have_four_digits(text: str, shown: str):
+    """Counts are exact; whatever is no number stays as it is."""
+    assert report.four_digits(text) == shown
 
 
 def test_missing_and_damaged_manifest_are_named(tmp_path: Path):
