@@ -39,6 +39,7 @@ def run(
     from flowlib.study import parameters as checking
     from flowlib.study import report, runner
 
+    checking.need_checkout()
     overrides = parse_overrides(parameters or [])
     checking.plan(profile, notebooks, overrides)  # what is asked for wrongly is refused before anything is downloaded
     if dask:
@@ -54,8 +55,9 @@ def run(
 @app.command()
 def publish(profile: Profile = "quick") -> None:
     """Copy a finished report's figures and tables to reports/ and write reports/README.md."""
-    from flowlib.study import publication
+    from flowlib.study import parameters, publication
 
+    parameters.need_checkout()
     print(publication.publish(profile))
 
 
@@ -63,7 +65,9 @@ def publish(profile: Profile = "quick") -> None:
 def data() -> None:
     """Fetch MNIST and Fashion-MNIST where they are not there yet, and verify them."""
     from flowlib.runtime import download
+    from flowlib.study import parameters
 
+    parameters.need_checkout()
     for name in ("mnist", "fashion-mnist"):
         download.ensure(name)
         print(f"{name}: verified")

@@ -12,7 +12,7 @@ from typing import Any, Union
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from flowlib.runtime.paths import ROOT
+from flowlib.runtime.paths import ROOT, is_checkout
 
 
 class StudyError(ValueError):
@@ -30,6 +30,12 @@ class Notebook:
     @property
     def name(self) -> str:
         return self.path.stem
+
+
+def need_checkout() -> None:
+    """Raises StudyError where flowlib was installed as a wheel: notebooks, data manifest and reports are not in one."""
+    if not is_checkout():
+        raise StudyError(f"this needs a checkout of the study, and {ROOT} is none: clone it, and run flowlib there")
 
 
 def plan(

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import nbformat
 import pandas as pd
 import pytest
 from conftest import copy_of_project
@@ -38,6 +39,21 @@ def test_every_notebook_runs(smoke: tuple[Path, dict[str, str]]):
         claimed = {"claims"} if any(claim.notebook == name for claim in thesis.CLAIMS) else set()
         assert {"figures", "tables"} | claimed <= kinds, f"{name} wrote {', '.join(sorted(kinds))} only"
     assert list((root / "data" / "artifacts" / "model").glob("*.safetensors"))  # here, and not in the user's cache
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_figure_is_seen_where_it_is_made(name: str, smoke: tuple[Path, dict[str, str]]):
+    """As many pictures as figures saved, in the executed notebook and on its page."""
+    report_dir = smoke[0] / "reports" / "smoke"
+    outputs = read_manifest(report_dir)["notebooks"][name]["outputs"]
+    saved = [file for file in outputs if file.startswith("figures/") and file.endswith(".png")]
+    cells = nbformat.read(report_dir / f"{name}.ipynb", as_version=4).cells
+    shown = [output for cell in cells for output in cell.get("outputs", []) if "image/png" in output.get("data", {})]
+    page = (report_dir / f"{name}.html").read_text(encoding="utf-8")
+    assert len(saved) == len(shown) == page.count("<img ")
+    assert {output.output_type for output in shown} == {"display_data"}
+    for text in (page.replace("&lt;", "<"), (report_dir / f"{name}.ipynb").read_text(encoding="utf-8")):
+        assert "<Figure" not in text
 
 
 @pytest.mark.parametrize("name", NAMES)

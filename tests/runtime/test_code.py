@@ -1,9 +1,7 @@
 """The code part of a key: a module, what it imports of flowlib, their C++ and its headers; and what our sources are."""
 
-import shutil
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -86,17 +84,3 @@ def test_every_file_of_the_package_is_a_source():
     """A file of another kind would be in no key and in no wheel."""
     files = {path for path in paths.PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
     assert {path for path in files if path.suffix != ".typed"} == set(paths.sources())
-
-
-def test_a_wheel_holds_every_source(tmp_path: Path):
-    copy = tmp_path / "project"
-    copy.mkdir()
-    shutil.copytree(paths.PACKAGE, copy / "flowlib", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        if (paths.ROOT / name).exists():
-            shutil.copy(paths.ROOT / name, copy)
-    script = f"import setuptools.build_meta as backend; backend.build_wheel({str(tmp_path)!r})"
-    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, cwd=copy)
-    (wheel,) = tmp_path.glob("*.whl")
-    expected = {path.relative_to(paths.ROOT).as_posix() for path in paths.sources()}
-    assert expected <= set(zipfile.ZipFile(wheel).namelist())
