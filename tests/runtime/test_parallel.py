@@ -12,6 +12,7 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPool
 import psutil
 import pytest
 import torch
+from conftest import PATIENCE
 from jupyter_client.manager import start_new_kernel
 
 from flowlib import __main__
@@ -173,7 +174,7 @@ with ThreadPoolExecutor(1) as threads:
                 code,
                 allow_stdin=takes_input,
                 stdin_hook=lambda _: None,
-                timeout=60,
+                timeout=PATIENCE,
                 output_hook=lambda message: seen.append(message["msg_type"]),
             )
             assert reply["content"]["status"] == "ok"
@@ -208,7 +209,7 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
         assert len([child for child in children if "spawn_main" in " ".join(child.cmdline())]) == 2
         os.kill(parent.pid, signal.SIGKILL)
         parent.wait()
-        _, alive = psutil.wait_procs(children, timeout=10)
+        _, alive = psutil.wait_procs(children, timeout=PATIENCE)
         assert alive == []
     finally:
         parent.kill()

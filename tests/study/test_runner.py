@@ -18,6 +18,7 @@ import pandas as pd
 import psutil
 import pytest
 import yaml
+from conftest import PATIENCE
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from flowlib import __main__
@@ -297,6 +298,13 @@ def test_signals_are_caught():
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def is_alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def test_interrupted_run_leaves_no_process(root: Path):
     write_notebook(root, "01_good", HANGS)
     pids: list[int] = []
@@ -307,7 +315,7 @@ def test_interrupted_run_leaves_no_process(root: Path):
             time.sleep(0.1)
         pids.extend(int(pid) for pid in (root / "pids.txt").read_text().split())
         os.kill(os.getpid(), signal.SIGTERM)
-        if not returned.wait(20):  # so that a runner deaf to signals fails the test rather than hangs it
+        if not returned.wait(PATIENCE):  # so that a runner deaf to signals fails the test rather than hangs it
             os.kill(pids[0], signal.SIGKILL)
 
     def uncaught(*_: Any) -> None:
@@ -320,9 +328,10 @@ def test_interrupted_run_leaves_no_process(root: Path):
             runner.run("quick", root=root)
         assert ended.value.code == 128 + signal.SIGTERM
         assert len(pids) == 2
-        time.sleep(0.2)
-        alive = [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE]
-        assert alive == []
+        end = time.monotonic() + PATIENCE
+        while any(is_alive(pid) for pid in pids):
+            assert time.monotonic() < end
+            time.sleep(0.05)
         assert [path.name for path in (root / "reports/quick").iterdir() if path.name != ".lock"] == []
     finally:
         returned.set()
