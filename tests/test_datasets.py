@@ -118,3 +118,10 @@ def test_bad_input_is_refused() -> None:
             operation(floats[0, 0].astype(np.uint8))
     with pytest.raises(ValueError, match="exponent is 0, it must be positive"):
         gamma(floats.astype(np.uint8), 0)
+
+
+def test_by_class(monkeypatch: pytest.MonkeyPatch):
+    images, labels = np.arange(6, dtype=np.uint8)[:, None, None, None], np.array([2, 0, 1, 0, 2, 0])
+    monkeypatch.setattr(datasets, "load", lambda name, split: (images, labels))
+    assert [group.ravel().tolist() for group in datasets.by_class("mnist", "test")] == [[1, 3, 5], [2], [0, 4]]
+    assert [group.ravel().tolist() for group in datasets.by_class("mnist", "test", 2)] == [[1, 3], [2], [0, 4]]

@@ -42,6 +42,14 @@ def pair_table(scores: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["normal", "anomaly", "auroc", "low", "high"])
 
 
+def failing_pairs(table: pd.DataFrame) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Of a `pair_table`, the pairs (normal, anomaly) whose whole interval lies below one half, and those of them whose
+    reverse lies above it: they fail one way only."""
+    fails = [(row.normal, row.anomaly) for row in table[table["high"] < 0.5].itertuples()]
+    behaves = {(row.normal, row.anomaly) for row in table[table["low"] > 0.5].itertuples()}
+    return fails, [(normal, anomaly) for normal, anomaly in fails if (anomaly, normal) in behaves]
+
+
 def pair_matrix(scores: np.ndarray) -> np.ndarray:
     """Mean AUROC over seeds of every ordered pair ``(trained, tested)``; NaN on the diagonal."""
     seeds, classes = scores.shape[:2]

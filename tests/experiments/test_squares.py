@@ -1,6 +1,7 @@
 """Notebook 03: made-up changes are no squares, maps sum to scores, the local ratio learns, intervals are paired."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from scipy.ndimage import binary_dilation
 from flowlib import Glow
 from flowlib.detector import local_ratio, made_up
 from flowlib.experiments import squares
-from flowlib.metrics import auroc
+from flowlib.metrics import auroc, auroc_difference, auroc_interval
 from flowlib.training import Recipe, train_and_score
 
 GLOW = Recipe("Glow", {"levels": 2, "steps": 2, "hidden_channels": 4}, steps=2, batch_size=4)
@@ -227,3 +228,86 @@ def test_local_ratio_finds_a_square_it_never_saw(inputs):
 def test_local_ratio_refuses_unknown_inputs():
     with pytest.raises(ValueError, match="inputs is 'colours'"):
         squares.local_ratio(garments(4), GLOW, "colours", 1, 2, 0, {})
+
+
+SQUARES = pd.DataFrame(
+    {"size": [2, 2, 3, 3, 4, 4] * 2, "colour": ["black", "white"] * 6, "ring_contrast": [10, 40] * 5 + [255, 200]}
+)
+NORMAL, FOUND = np.random.default_rng(3).normal(size=(2, 2, 12))
+
+
+def test_marked_class_keeps_what_each_image_was(monkeypatch):
+    images = [np.tile(garments(30, seed), (1, 1, 3, 3))[:, :, :28, :28] for seed in range(2)]
+    monkeypatch.setattr(squares, "by_class", lambda name, split, n=None: [each[:n] for each in images])
+    found = squares.marked_class(1, held_out=8, n=20)
+    assert np.array_equal(np.concatenate([found.held, found.train]), images[1])
+    assert (len(found.normal), len(found.marked), len(found.table)) == (12, 8, 8)
+    assert np.array_equal((found.marked != found.unmarked)[:, 0] & ~found.masks, np.zeros_like(found.masks))
+    for image, mask, row in zip(found.marked[:, 0], found.masks, found.table.itertuples(), strict=True):
+        assert mask.sum() == row.size**2
+        assert set(image[mask]) == {{"black": 0, "white": 255}[row.colour]}
+    assert found.changed.shape == found.held.shape
+    assert (found.changed != found.held).any((1, 2, 3)).all()
+    assert list(found.sets("held", "marked")) == ["held", "marked"]
+
+
+def test_controlled_runs_change_one_choice_each():
+    images = garments(120)
+    runs = squares.controlled_runs(images, Recipe("Glow", {"levels": 2, "steps": 8, "hidden_channels": 32}, steps=400))
+    assert len(runs) == 9
+    base_images, base = runs.pop("as above, one seed")
+    assert base_images is images
+    changes = [
+        (len(some) != 120, recipe.steps != base.steps, recipe.options != base.options) for some, recipe in runs.values()
+    ]
+    assert sorted(changes) == [(False, False, True)] * 5 + [(False, True, False)] * 2 + [(True, True, False)]
+    assert runs["K = 4 steps of flow"][1].options == base.options | {"steps": 4}
+    assert runs["width 64"][1].options == base.options | {"hidden_channels": 64}
+    assert [runs[name][1].steps for name in ("a quarter of the steps", "4 times the steps")] == [100, 1600]
+
+
+def test_tables_of_squares_take_the_squares_they_name():
+    table = squares.by_size_and_colour({"one": (NORMAL, FOUND), "seedless": (NORMAL[0], FOUND[0])}, SQUARES)
+    assert len(table) == 2 * 4 * 3
+    row = table[(table["score"] == "one") & (table["size"] == "3x3") & (table["colour"] == "white")].iloc[0]
+    expected = auroc_interval(NORMAL, FOUND[:, [3, 9]], resamples=400)
+    assert tuple(row[["auroc", "low", "high"]]) == expected
+    difference = squares.differences_by_size((NORMAL, FOUND), (NORMAL, -FOUND), SQUARES)
+    fours = FOUND[:, [4, 5, 10, 11]]
+    assert difference["4x4"] == auroc_difference((NORMAL, fours), (NORMAL, -fours))
+    contrast = squares.by_contrast({"one": (NORMAL, FOUND)}, SQUARES)
+    assert contrast[["contrast", "squares"]].to_numpy().tolist() == [[16, 5], [48, 5], [224, 2]]
+    assert contrast["auroc"].iloc[2] == auroc_interval(NORMAL, FOUND[:, 10:]).value
+
+
+def test_window_scores_choose_on_held_out_images_alone():
+    maps = {name: np.random.default_rng(4).normal(size=(2, 30, 10, 10)) for name in ("held", "changed", "normal")}
+    maps["changed"] = maps["changed"] + 0.0
+    maps["changed"][:, :, 4:6, 4:6] += 3.0
+    window, scores = squares.window_scores(maps)
+    assert window == squares.best_window(*(maps[name].reshape(-1, 10, 10) for name in ("held", "changed")))
+    np.testing.assert_array_equal(scores["normal"][1], squares.window_score(maps["normal"][1], window))
+
+
+def test_control_table_and_map_table():
+    runs = {"as above": [{"normal": NORMAL[0], "marked": FOUND[0]}, {"normal": NORMAL[1], "marked": FOUND[1]}]}
+    row = squares.control_table(runs).iloc[0]
+    assert row["nll of normal shirts"] == NORMAL.mean()
+    assert tuple(row[["auroc", "low", "high"]]) == auroc_interval(NORMAL, FOUND)
+    masks = np.zeros((3, 8, 8), bool)
+    masks[:, 2:4, 2:4] = True
+    perfect = np.broadcast_to(masks.astype(float), (2, 3, 8, 8))
+    table = squares.map_table({"sees": (np.zeros((2, 5, 8, 8)), perfect)}, masks)
+    assert table[["pixel_auroc", "lowest seed", "aupro", "high"]].to_numpy().tolist() == [[1, 1, 1, 1]]
+    changed = squares.where_it_changes(5 * perfect, masks)
+    assert changed["value"].tolist() == [20, 0]
+
+
+def test_untrained_scores_measure_the_distance_from_held_out_images():
+    images = garments(40)
+    of = squares.Marked(images, images[:10], images[:10], images[10:20], images[20:30], 255 - images[20:30],
+                        np.zeros((10, 12, 12), bool), pd.DataFrame())  # fmt: skip
+    found = squares.untrained_scores(of)
+    level, distance = found["mean grey level"], found["mean grey level, distance from mean"]
+    np.testing.assert_allclose(distance[1], abs(level[1] - images[:10].mean((1, 2, 3)).mean()), rtol=1e-6)
+    assert (found["PCA reconstruction"][1] > found["PCA reconstruction"][0].max()).all()
