@@ -13,7 +13,9 @@ from PIL import Image
 from flowlib.inspection import ingest as inspection_ingest
 from flowlib.inspection.cropping import unmarked_rows
 from flowlib.inspection.ingest import IngestError, ingest, parse_crop, publish, video_frames
-from flowlib.inspection.media import MediaError, layout, read_image, read_mask
+from flowlib.inspection.layouts import layout
+from flowlib.inspection.media import MediaError
+from flowlib.inspection.pictures import read_image, read_mask
 
 WIDTH, HEIGHT = 96, 80
 

@@ -16,17 +16,11 @@ from hypothesis.extra.numpy import arrays
 from imagecodecs import png_encode
 from PIL import Image
 
-from flowlib.inspection import media
-from flowlib.inspection.media import (
-    MAX_PIXELS,
-    Frame,
-    MediaError,
-    layout,
-    media_files,
-    read_image,
-    read_mask,
-    video_frames,
-)
+from flowlib.inspection import videos
+from flowlib.inspection.layouts import layout, media_files
+from flowlib.inspection.media import MAX_PIXELS, Frame, MediaError
+from flowlib.inspection.pictures import read_image, read_mask
+from flowlib.inspection.videos import video_frames
 
 properties = settings(derandomize=True, max_examples=25, deadline=None)
 shapes = st.tuples(st.integers(1, 12), st.integers(1, 12))
@@ -399,7 +393,7 @@ def test_damage_in_the_middle_does_not_end_a_video(tmp_path: Path) -> None:
 
 
 def test_frames_larger_than_the_limit_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(media, "MAX_PIXELS", 64 * 48 - 1)
+    monkeypatch.setattr(videos, "MAX_PIXELS", 64 * 48 - 1)
     with pytest.raises(MediaError, match=r"a\.mp4 has frames of more than 3,071 pixels"):
         next(video_frames(write_video(tmp_path / "a.mp4", 2)))
 
@@ -434,7 +428,7 @@ def tree(folder: Path, *names: str) -> None:
 def test_layout_of_mvtec(tmp_path: Path) -> None:
     tree(tmp_path, "train/good/0.png", "train/good/1.mp4", "test/good/0.png", "test/crack/0.png", "test/crack/1.mp4")
     tree(tmp_path, "test/crack/2.png", "ground_truth/crack/0_mask.PNG", "ground_truth/crack/1_mask.mkv", "readme.png")
-    normal, test, masks = layout(tmp_path)
+    normal, test, masks, *_ = layout(tmp_path)
     crack, truth = tmp_path / "test" / "crack", tmp_path / "ground_truth" / "crack"
     assert normal == [tmp_path / "train" / "good" / name for name in ("0.png", "1.mp4")]
     assert test == [
@@ -449,8 +443,8 @@ def test_layout_of_mvtec(tmp_path: Path) -> None:
 
 def test_layout_of_plain_folders(tmp_path: Path) -> None:
     tree(tmp_path, "a/1.png", "2.png")
-    assert layout(tmp_path) == ([tmp_path / "2.png", tmp_path / "a" / "1.png"], [], {})
+    assert layout(tmp_path)[:3] == ([tmp_path / "2.png", tmp_path / "a" / "1.png"], [], {})
     tree(tmp_path, "train/3.png")
-    assert layout(tmp_path) == ([tmp_path / "train" / "3.png"], [], {})
+    assert layout(tmp_path)[:3] == ([tmp_path / "train" / "3.png"], [], {})
     with pytest.raises(MediaError, match="is missing: name a folder"):
         layout(tmp_path / "none")
