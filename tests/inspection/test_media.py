@@ -4,6 +4,7 @@ import os
 import re
 import struct
 import zlib
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -303,6 +304,33 @@ def test_frames_are_spread_evenly_and_are_those_of_the_whole(tmp_path: Path, opt
 
 def test_seconds_start_at_zero_in_containers_that_do_not(tmp_path: Path) -> None:
     assert next(video_frames(write_video(tmp_path / "a.mpg", codec="mpeg2video"))).seconds == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("a.mkv", "libx264"), ("a.webm", "libvpx"), ("a.wmv", "wmv2"), ("a.nut", "mpeg4"), ("a.mp4", "libx264")]
+    + [("a.ts", "libx264"), ("a.flv", "flv")],
+)
+@pytest.mark.parametrize("first", [60, -1])
+def test_a_video_may_begin_at_any_time(tmp_path: Path, name: str, codec: str, first: int) -> None:
+    with av.open(str(tmp_path / name), "w") as file:
+        stream = file.add_stream(codec, rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for i in range(30):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64), 100 + i, np.uint8), format="gray")
+            frame = frame.reformat(format="yuv420p")
+            frame.pts, frame.time_base = 1000 * first + 100 * i, Fraction(1, 1000)
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    frames, message = read_until_error(tmp_path / name)
+    assert message == ""
+    assert len(frames) == 20 if (first, name) == (-1, "a.mp4") else 30  # what its edit list leaves out is not shown
+    np.testing.assert_allclose([frame.seconds for frame in frames], np.arange(len(frames)) / 10, atol=0.02)
+    if name == "a.mkv":  # that it ends too early is seen as well
+        path = tmp_path / name
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        assert "is damaged or cut off" in read_until_error(path)[1]
 
 
 def test_grey_videos_have_one_channel_and_ffv1_is_lossless(tmp_path: Path) -> None:
