@@ -111,9 +111,9 @@ def write_rows(path: Path, types: Mapping[str, str], rows: Mapping[str, Rows], s
     """Write all rows there are, in the order of the sources; returns them as a table of `types`."""
     listed = [row for source in sources for row in rows.get(source, [])]
     table = pd.DataFrame(listed, columns=list(types)).astype(types)
-    names = table.select_dtypes("str").to_numpy().flat
+    names = (name for column, kind in types.items() if kind == "str" for name in table[column])
     # a carriage return is quoted only where line ends have one
-    ends = "\r\n" if any("\r" in str(name) for name in names) else "\n"
+    ends = "\r\n" if any("\r" in name for name in names) else "\n"
     write_text(path, table.to_csv(index=False, lineterminator=ends))
     return table
 

@@ -68,8 +68,8 @@ def workers(number: int = 0) -> Iterator[Executor]:
 def processes(number: int = 0) -> Iterator[Executor]:
     """Processes on this machine, started afresh (spawn) with one thread each; 0 means one a core.
 
-    They do not run the caller's script again, so that it needs no ``if __name__ == "__main__"``; jobs are functions that
-    can be imported.
+    They do not run the caller's script again, so that it needs no ``if __name__ == "__main__"``: jobs are functions
+    that can be imported.
     """
     previous = {name: os.environ.get(name) for name in THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))  # read by the children before they import torch

@@ -1,6 +1,5 @@
 """Videos and images become cropped frames; the manifest says what came from where, and what did not."""
 
-import os
 import tracemalloc
 from collections.abc import Iterable
 from pathlib import Path
@@ -281,7 +280,7 @@ def test_odd_names_cost_no_other_file_anything(tmp_path: Path) -> None:
     for name in ("lot7\r/1.png", "line\nbreak.png", "A.png", "a.png"):
         (source / name).parent.mkdir(exist_ok=True)
         Image.fromarray(scene(1)[0]).save(source / name)
-    os.rename(write(tmp_path / "x.mp4", scene(2)), os.fsencode(source) + b"/M\xfcller.mp4")
+    write(tmp_path / "x.mp4", scene(2)).rename(source / "M\udcfcller.mp4")
     write(tmp_path / "long.mp4", scene(2)).rename(source / f"{'v' * 247}.mp4")
     for _ in range(2):
         table = ingest(source, out).groupby("source")["status"].first()

@@ -308,8 +308,15 @@ def test_seconds_start_at_zero_in_containers_that_do_not(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("name", "codec"),
-    [("a.mkv", "libx264"), ("a.webm", "libvpx"), ("a.wmv", "wmv2"), ("a.nut", "mpeg4"), ("a.mp4", "libx264")]
-    + [("a.ts", "libx264"), ("a.flv", "flv")],
+    [
+        ("a.mkv", "libx264"),
+        ("a.webm", "libvpx"),
+        ("a.wmv", "wmv2"),
+        ("a.nut", "mpeg4"),
+        ("a.mp4", "libx264"),
+        ("a.ts", "libx264"),
+        ("a.flv", "flv"),
+    ],
 )
 @pytest.mark.parametrize("first", [60, -1])
 def test_a_video_may_begin_at_any_time(tmp_path: Path, name: str, codec: str, first: int) -> None:
@@ -329,7 +336,7 @@ def test_a_video_may_begin_at_any_time(tmp_path: Path, name: str, codec: str, fi
     np.testing.assert_allclose([frame.seconds for frame in frames], np.arange(len(frames)) / 10, atol=0.02)
     if name == "a.mkv":  # that it ends too early is seen as well
         path = tmp_path / name
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        path.write_bytes(path.read_bytes()[: int(0.9 * path.stat().st_size)])
         assert "is damaged or cut off" in read_until_error(path)[1]
 
 
