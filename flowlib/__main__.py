@@ -6,6 +6,7 @@ What takes long to import is imported inside a command.
 import os
 import sys
 from collections.abc import Iterable
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -132,10 +133,12 @@ def ingest(
     grey: Annotated[bool, typer.Option("--grey", help="Write grey images.")] = False,
 ) -> None:
     """Turn videos into cropped frames, with a manifest of what came from where. Exit status 1 if a file was refused."""
+    from flowlib.inspection import layouts, normals
     from flowlib.inspection.ingest import ingest as take
 
     table = take(source, out, frames, every, crop, grey)
     print(f"{(table['status'] == 'ok').sum()} images: {out / 'manifest.csv'}")
+    tell([*layouts.left_out(source), *normals.doubts(table, "source")])
     complain(table.loc[table["status"].isin(["refused", "damaged"]), "message"])
 
 
@@ -150,7 +153,7 @@ def fit(
     """Fit a detector on normal images alone. Exit status 1 if a file was refused."""
     from flowlib.detector import fitting, storage
     from flowlib.detector.model import Settings
-    from flowlib.inspection import normals
+    from flowlib.inspection import layouts, normals
 
     settings = Settings(size=size, seed=seed)  # refused at once where it is wrong
     normal = normals.read_normal(folder, frames, size)
@@ -159,8 +162,7 @@ def fit(
     fitted = fitting.fit(normal.images, normal.sources, settings)
     path = storage.save(fitted, out)
     print("\n".join([*normals.described(fitted), str(path)]))
-    for line in normals.warnings(fitted):
-        print(line, file=sys.stderr)
+    tell([*normals.warnings(fitted), *normal.notes, *layouts.left_out(folder)])
     complain(normal.refused)
 
 
@@ -179,22 +181,28 @@ def score(
         "OMP_NUM_THREADS", "1"
     )  # read when torch is imported; more threads are slower on shared cores
     from flowlib.detector import storage
-    from flowlib.inspection import normals, scan, verdicts
+    from flowlib.inspection import layouts, normals, scan, verdicts
 
     chosen = scan.read_settings(settings) if settings else {}
     if false_alarm_rate is not None:
         chosen["false_alarm_rate"] = false_alarm_rate
     table = scan.scan(model, source, out, chosen, frames, maps)
     print("\n".join(verdicts.summary(table, out)))
-    for line in normals.warnings(storage.load(model), chosen.get("false_alarm_rate", normals.RATE)):
-        print(line, file=sys.stderr)
+    promise = normals.warnings(storage.load(model), chosen.get("false_alarm_rate", normals.RATE))
+    tell([*promise, *normals.doubts(table, "file"), *layouts.left_out(source)])
     complain(table.loc[table["status"] != "ok", "message"])
+
+
+def tell(lines: Iterable[str]) -> None:
+    """Lines on standard error, each on one line whatever the names of files hold."""
+    for line in lines:
+        print("".join(c if c.isprintable() else repr(c)[1:-1] for c in line), file=sys.stderr)
 
 
 def complain(messages: Iterable[str]) -> None:
     """Name on standard error what could not be read, and end with exit status 1 if there is any."""
     if messages := list(messages):
-        print("\n".join([*messages, f"flowlib: {len(messages)} refused or damaged"]), file=sys.stderr)
+        tell([*messages, f"flowlib: {len(messages)} refused or damaged"])
         raise typer.Exit(1)
 
 
@@ -218,6 +226,8 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
 
 def main() -> None:
     """Run the command line; an error of ours is one line and exit status 2, any other keeps its traceback."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as standard error does; names of files may be anything
     try:
         app()
     except Exception as error:
@@ -226,7 +236,7 @@ def main() -> None:
         origin = error.__cause__ if isinstance(error, JobError) else error  # a job's error is what it was in its worker
         if not type(origin).__module__.startswith("flowlib."):
             raise
-        print(f"flowlib: {error}", file=sys.stderr)
+        tell([f"flowlib: {error}"])
         sys.exit(2)
 
 

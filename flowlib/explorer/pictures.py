@@ -11,7 +11,10 @@ from flowlib.detector import model
 from flowlib.detector.model import working
 from flowlib.experiments.borescope.frames import VIEWS, Shot
 from flowlib.explorer.background import Tick
-from flowlib.inspection.media import MediaError, is_video, layout, media_files, read_image, read_mask, video_frames
+from flowlib.inspection.layouts import layout
+from flowlib.inspection.media import MediaError, is_video
+from flowlib.inspection.pictures import read_image, read_mask
+from flowlib.inspection.videos import video_frames
 from flowlib.runtime import artifacts
 
 VIDEO_FRAMES = 30  # evenly spread ones of a video
@@ -65,7 +68,7 @@ def read_pictures(path: str | Path, size: int, channels: int, tick: Tick = lambd
     if not path.is_dir():
         return list(read_file(path, size, channels, VIDEO_FRAMES))
     found = layout(path)
-    files: list[tuple[str | None, Path]] = [*found.test] or [(None, file) for file in media_files(path)]
+    files: list[tuple[str | None, Path]] = [*found.test] or [(None, file) for file in found.media]
     out: list[Picture] = []
     for number, (label, file) in enumerate(files[:MOST_FILES]):
         tick(number, min(len(files), MOST_FILES), "reading")

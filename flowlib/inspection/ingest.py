@@ -6,7 +6,9 @@ frames in all four corners".
 """
 
 import tempfile
+import unicodedata
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,19 +19,14 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from flowlib.inspection.cropping import Box, crop_box
-from flowlib.inspection.media import (
-    Frame,
-    MediaError,
-    is_video,
-    layout,
-    media_files,
-    read_image,
-    read_mask,
-    video_frames,
-)
-from flowlib.runtime.files import Rows, check_inside, read_rows, resuming, write_rows
+from flowlib.inspection.layouts import layout, left_out, natural
+from flowlib.inspection.media import Frame, MediaError, is_video
+from flowlib.inspection.pictures import read_image, read_mask, read_picture
+from flowlib.inspection.videos import video_frames
+from flowlib.runtime.files import Rows, check_inside, is_of_name, read_rows, resuming, write_rows
 
 TYPES = {"file": "str", "source": "str", "frame": "Int64", "seconds": "Float64", "width": "Int64", "height": "Int64"}
+EMPTY = np.empty(0, dtype=np.uint8)
 TYPES |= dict.fromkeys(("x0", "y0", "x1", "y1"), "Int64") | dict.fromkeys(("status", "message", "fingerprint"), "str")
 
 
@@ -38,13 +35,14 @@ class IngestError(ValueError):
 
 
 class Job(NamedTuple):
-    """A source, its path inside the source folder, its label files by the suffix of their kind, and whether its folder
-    says that it shows a defect."""
+    """A source, its path inside the source folder, its label files by the suffix of their kind, whether its folder
+    says that it shows a defect, and why it is refused if it is known beforehand."""
 
     path: Path
     inside: Path
     labels: dict[str, Path]
     defect: bool
+    fault: str = ""
 
 
 def ingest(
@@ -54,7 +52,7 @@ def ingest(
 
     Arguments
     ---------
-    source: a folder, in the layout of MVTec AD or not (`flowlib.inspection.media.layout`).
+    source: a folder, in the layout of MVTec AD or not (`flowlib.inspection.layouts.layout`).
     out: a folder outside of `source`. Run again, it goes on: sources that are in its manifest, and neither changed nor
         refused, are not read again; frames of sources that have changed or vanished are deleted.
     frames, every: of each video, `frames` evenly spread ones, or all of a shorter video, and of these each `every`-th,
@@ -99,7 +97,10 @@ def ingest(
     }
     jobs = jobs_in(source)
     if not jobs:
-        raise IngestError(f"{source} holds no image or video: name a folder of PNG, JPEG, TIFF, MP4, AVI, ... files")
+        others = "".join(f" ({line})" for line in left_out(source))
+        raise IngestError(
+            f"{source} holds no image or video{others}: name a folder of PNG, JPEG, TIFF, MP4, AVI, ... files"
+        )
     if out.resolve().is_relative_to(source.resolve()):
         raise IngestError(f"out {out} lies in the source {source}: name a folder outside of it")
 
@@ -129,8 +130,7 @@ def parse_crop(crop: str | Box) -> str | list[int]:
 
 
 def jobs_in(source: Path) -> list[Job]:
-    """The sources in their order, with what belongs to each."""
-    files = media_files(source)
+    """The sources in their order, with what belongs to each, and those that must be refused."""
     found = layout(source)
     defects = {path for label, path in found.test if label != "good"}
     regions = {
@@ -138,21 +138,23 @@ def jobs_in(source: Path) -> list[Job]:
         for path in sorted((source / "regions").rglob("*"))
         if is_video(path)
     }
-    jobs = []
-    for path in files:
+    jobs = [Job(path, path.relative_to(source), {}, False, f"{path} {why}") for path, why in found.refused]
+    for path in found.media:
         inside = path.relative_to(source)
         labels = {"_mask": found.masks[path]} if path in found.masks else {}
         if is_video(path) and (beside := regions.get(label_folder(inside) / path.stem)):
             labels["_regions"] = beside
         jobs.append(Job(path, inside, labels, path in defects))
-    return jobs
+    return sorted(jobs, key=lambda job: natural(job.inside))
 
 
 def run(jobs: list[Job], out: Path, settings: dict[str, Any]) -> pd.DataFrame:
     """Ingest what is not in `out` yet; the manifest is written anew after each source."""
-    first: dict[tuple[bool, Path], Job] = {}  # whoever has a name first gives the frames of that name
+    folds = (out / ".LOCK").exists()  # a disk to which names that differ by case are the same
+    first: dict[tuple[bool, str], Job] = {}  # whoever has a name first gives the frames of that name
     for job in jobs:
-        first.setdefault((is_video(job.path), job.inside.with_suffix("")), job)
+        if not job.fault:
+            first.setdefault(frames_name(job, folds), job)
     takers = {job.inside.as_posix() for job in first.values()}
     rows = read_manifest(out)
     for gone in [source for source in rows if source not in takers]:
@@ -161,12 +163,14 @@ def run(jobs: list[Job], out: Path, settings: dict[str, Any]) -> pd.DataFrame:
         source, mark = job.inside.as_posix(), fingerprint(job)
         if is_current(rows.get(source, []), mark, out):
             continue
-        if source in takers:
+        if job.fault:
+            new: Rows = [{"message": job.fault}]
+        elif source in takers:
             remove(rows.get(source, []), out)
             with tempfile.TemporaryDirectory(prefix=".", suffix=".partial", dir=out) as stage:
                 new = take(job, out, Path(stage), settings)
         else:
-            other = first[is_video(job.path), job.inside.with_suffix("")].path
+            other = first[frames_name(job, folds)].path
             new = [{"message": f"{job.path} would replace the frames of {other}: rename it"}]
         blank = {"file": "", "source": source, "status": "refused", "message": "", "fingerprint": mark}
         rows[source] = [blank | row for row in new]
@@ -174,12 +178,18 @@ def run(jobs: list[Job], out: Path, settings: dict[str, Any]) -> pd.DataFrame:
     return write_manifest(out, rows, jobs)
 
 
+def frames_name(job: Job, folds: bool) -> tuple[bool, str]:
+    """Equal for sources whose frames would have the same names."""
+    name = str(job.inside.with_suffix(""))
+    return is_video(job.path), unicodedata.normalize("NFC", name).casefold() if folds else name
+
+
 def take(job: Job, out: Path, stage: Path, settings: dict[str, Any]) -> Rows:
     """Read one source into `stage`, crop it from there into `out`, and return its rows of the manifest.
 
     The stage holds the frames on disk: how to crop is known when all have been seen, and no video fits in memory.
     """
-    kept: list[tuple[str, int, float]] = []  # name, number and seconds of each frame
+    kept: list[tuple[str, Frame]] = []  # name of each frame, and all of it but the image
     width = height = 0
     fault = ""
     try:
@@ -188,7 +198,7 @@ def take(job: Job, out: Path, stage: Path, settings: dict[str, Any]) -> Rows:
             for suffix, values in {"": frame.image, **labels}.items():
                 save(values, stage / f"{len(kept)}{suffix}.png", settings["grey"])
             name = f"{job.path.stem}_f{frame.index:06}.png" if is_video(job.path) else f"{job.path.stem}.png"
-            kept.append((name, frame.index, frame.seconds))
+            kept.append((name, frame._replace(image=EMPTY)))
     except MediaError as error:
         fault = str(error)
     if not kept:
@@ -199,15 +209,22 @@ def take(job: Job, out: Path, stage: Path, settings: dict[str, Any]) -> Rows:
         return [{"message": f"{job.path} {note}"}]
     place = {"width": width, "height": height, "x0": box[0], "y0": box[1], "x1": box[2], "y1": box[3]}
     rows: Rows = []
-    for number, (name, index, seconds) in enumerate(kept):
-        rows.append({"frame": index, "seconds": seconds, **place})
+    for number, (name, frame) in enumerate(kept):
+        rows.append({"frame": frame.index, "seconds": frame.seconds, **place})
         if job.defect and "_mask" in job.labels and not cut(stage / f"{number}_mask.png", box).getbbox():
             rows[-1] |= {"status": "no defect", "message": "the mask is empty within the crop"}
             continue
         file = job.inside.parent / name
-        for suffix in ("", *job.labels):
-            publish(stage / f"{number}{suffix}.png", box, out / targets(file)[suffix])
-        rows[-1] |= {"file": file.as_posix(), "status": "ok", "message": note}
+        rows[-1] |= {"file": file.as_posix(), "status": "ok", "message": note or frame.note}
+        try:
+            for suffix in ("", *job.labels):
+                publish(stage / f"{number}{suffix}.png", box, out / targets(file)[suffix])
+        except OSError as error:
+            if not is_of_name(error):
+                raise
+            remove(rows, out)
+            message = f"{job.path}: its frames cannot be written under its name ({error.strerror}): rename it"
+            return [{"message": message}]
     return [*rows, {"status": "damaged", "message": fault}] if fault else rows
 
 
@@ -215,9 +232,9 @@ def pictures(job: Job, settings: dict[str, Any]) -> Iterator[tuple[Frame, dict[s
     """The frames to keep of a source, each with its labels uint8 (1, H, W). MediaError when these do not fit it."""
     labels: dict[str, np.ndarray]
     if not is_video(job.path):
-        image = read_image(job.path)
-        labels = {suffix: 255 * read_mask(path, image.shape[1:])[None] for suffix, path in job.labels.items()}
-        yield Frame(0, 0.0, image), labels
+        frame = read_picture(job.path)
+        labels = {suffix: 255 * read_mask(path, frame.image.shape[1:])[None] for suffix, path in job.labels.items()}
+        yield frame, labels
         return
     streams = {suffix: video_frames(path) for suffix, path in job.labels.items()}
     shape = None
@@ -260,13 +277,16 @@ def publish(staged: Path, box: Box, path: Path) -> None:
 
 def fingerprint(job: Job) -> str:
     """Sizes and times of change of a source and its labels: whether it is still what was read."""
-    stats = [path.stat() for path in (job.path, *job.labels.values())]
+    try:
+        stats = [path.stat() for path in (job.path, *job.labels.values())]
+    except OSError:  # told when it is read
+        return ""
     return " ".join(f"{stat.st_size}@{stat.st_mtime_ns}" for stat in stats)
 
 
 def is_current(rows: Rows, mark: str, out: Path) -> bool:
     """Whether a source needs no reading: its rows are of its present state, and their files are there."""
-    return bool(rows) and all(
+    return bool(rows and mark) and all(
         row["fingerprint"] == mark and row["status"] != "refused" and (not row["file"] or (out / row["file"]).exists())
         for row in rows
     )
@@ -276,7 +296,8 @@ def remove(rows: Rows, out: Path) -> None:
     """Delete what was made of a source that has vanished or changed."""
     for row in rows:
         for target in targets(Path(row["file"])).values() if row["file"] else []:
-            (out / target).unlink(missing_ok=True)
+            with suppress(OSError):  # a name that is too long was never written
+                (out / target).unlink(missing_ok=True)
 
 
 def targets(file: Path) -> dict[str, Path]:
@@ -289,7 +310,7 @@ def targets(file: Path) -> dict[str, Path]:
 def label_folder(inside: Path) -> Path:
     """Where in ``ground_truth`` and ``regions`` the labels of a file lie: its folder without ``train`` or ``test``."""
     parts = inside.parent.parts
-    return Path(*parts[1:]) if parts[:1] in (("train",), ("test",)) else inside.parent
+    return Path(*parts[1:]) if parts and parts[0].casefold() in ("train", "test") else inside.parent
 
 
 def read_manifest(out: Path) -> dict[str, Rows]:

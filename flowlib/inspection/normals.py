@@ -14,12 +14,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from tqdm.auto import tqdm
 
 from flowlib.detector.model import Detector, DetectorError, working
 from flowlib.inspection.cropping import unmarked_rows
 from flowlib.inspection.ingest import IngestError, read_manifest
-from flowlib.inspection.media import Frame, MediaError, is_video, layout, read_image, video_frames
+from flowlib.inspection.layouts import check_normal, layout, left_out, top
+from flowlib.inspection.media import Frame, MediaError, is_video
+from flowlib.inspection.pictures import read_picture
+from flowlib.inspection.videos import video_frames
 
 SURVEYED = 30  # frames in which markings are looked for
 SURVEY_STEP = 20  # frames from one to the next, so that of a long video only the beginning is read for it
@@ -29,17 +33,19 @@ RATE = 0.05  # false alarms among normal images
 
 class Normal(NamedTuple):
     """Normal images as a detector works on them, uint8 ``(C, H, W)``, and the file or video that each is of; the
-    reasons of files that could not be read; and how many images there would have been without `MOST`."""
+    reasons of files that could not be read; how many images there would have been without `MOST`; and lines on what
+    is doubtful."""
 
     images: list[np.ndarray]
     sources: list[str]
     refused: list[str]
     available: int
+    notes: list[str]
 
 
 def read_normal(folder: Path, video_frames_each: int = 30, size: int = 512, most: int = MOST) -> Normal:
-    """Read the normal files of a folder (`flowlib.inspection.media.layout`): images, and evenly spread frames of each
-    video.
+    """Read the normal files of a folder (`flowlib.inspection.layouts.layout`): images, and evenly spread frames of
+    each video.
 
     Arguments
     ---------
@@ -51,17 +57,23 @@ def read_normal(folder: Path, video_frames_each: int = 30, size: int = 512, most
 
     Files that cannot be read are listed in `refused`, of a damaged video what comes before the damage is kept.
 
-    Raises MediaError when `folder` is not a folder, DetectorError when an argument is wrong or nothing can be used.
+    Raises MediaError when `folder` is not a folder or its folders' names say that not all of it is normal, and
+    DetectorError when an argument is wrong or nothing can be used.
     """
     folder = Path(folder)
     for name, number in (("frames", video_frames_each), ("most", most)):
         if number < 1:
             raise DetectorError(f"{name} is {number}, it must be at least 1")
-    files = layout(folder).normal
+    found = layout(folder)
+    files = found.normal
+    check_normal(folder, files)
     videos = videos_of_frames(folder)
     places = [path for path in files for _ in range(video_frames_each if is_video(path) else 1)]
     taken = [places[i * len(places) // most] for i in range(most)] if len(places) > most else places
-    images, sources, refused = [], [], []
+    images: list[np.ndarray] = []
+    sources: list[str] = []
+    refused = [f"{path} {why}" for path, why in found.refused if not found.test or top(path, folder) == "train"]
+    doubts: list[tuple[Path, str]] = []
     for path, count in tqdm(Counter(taken).items(), desc="reading", unit="file", disable=None):
         source = videos.get(path.relative_to(folder).as_posix(), str(path))
         try:
@@ -69,15 +81,17 @@ def read_normal(folder: Path, video_frames_each: int = 30, size: int = 512, most
             for frame in frames_of(path, count):
                 images.append(working(frame.image[:, rows], size, len(frame.image)))
                 sources.append(source)
+                if frame.note:
+                    doubts.append((path, frame.note))
         except (MediaError, DetectorError) as error:
             refused.append(named(error, path))
     if not images:
-        reason = f"; the first reason: {refused[0]}" if refused else ""
+        reason = "; ".join(["", *(f"the first reason: {why}" for why in refused[:1]), *left_out(folder)])
         raise DetectorError(
             f"{folder} holds no normal image or video that can be used: add PNG, JPEG, TIFF, MP4, AVI, ... files of "
             f"good parts, in train/good if it has a folder train{reason}"
         )
-    return Normal(images, sources, refused, len(places))
+    return Normal(images, sources, refused, len(places), by_folder(doubts))
 
 
 def videos_of_frames(folder: Path) -> dict[str, str]:
@@ -89,7 +103,7 @@ def videos_of_frames(folder: Path) -> dict[str, str]:
 
 def frames_of(path: Path, count: int) -> Iterator[Frame]:
     """An image as a single frame, or `count` evenly spread ones of a video."""
-    return video_frames(path, count) if is_video(path) else iter([Frame(0, 0.0, read_image(path))])
+    return video_frames(path, count) if is_video(path) else iter([read_picture(path)])
 
 
 def unmarked(path: Path) -> slice:
@@ -111,6 +125,23 @@ def alike(frames: Iterable[Frame]) -> Iterator[np.ndarray]:
             if frame.image.shape != shape:
                 return
             yield frame.image
+
+
+def doubts(table: pd.DataFrame, column: str) -> list[str]:
+    """What is doubtful about files that were read, by a table with the files in `column`, in lines for people."""
+    read = table[(table["status"] == "ok") & (table["message"] != "")]
+    return by_folder((Path(file), note) for file, note in zip(read[column], read["message"], strict=True))
+
+
+def by_folder(notes: Iterable[tuple[Path, str]]) -> list[str]:
+    """Notes on files, one line for all files of a folder that have the same."""
+    files: dict[tuple[Path, str], list[Path]] = {}
+    for path, note in dict.fromkeys(notes):
+        files.setdefault((path.parent, note), []).append(path)
+    return [
+        f"warning: {first}: {note}{f' ({len(others)} more in its folder)' if others else ''}"
+        for (_, note), (first, *others) in files.items()
+    ]
 
 
 def named(error: Exception, path: Path) -> str:

@@ -116,6 +116,7 @@ def track(rows: pd.DataFrame, threshold: float, title: str) -> Figure:
             arrowprops={"arrowstyle": "->"},
         )
         axes.margins(y=0.18)
-        axes.set(xlabel="time (s)", ylabel="score (standardised, no unit)", title=title)
+        axes.set(xlabel="time (s)", ylabel="score (standardised, no unit)")
+        axes.set_title(title, parse_math=False)  # names of files may hold dollars
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     return figure

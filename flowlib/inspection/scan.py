@@ -4,6 +4,8 @@ A file that cannot be read gets a row with the reason, and the rest goes on.
 """
 
 import hashlib
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import BrokenExecutor, Executor, as_completed
@@ -22,12 +24,13 @@ from tqdm.auto import tqdm
 from flowlib.detector.model import Detector, DetectorError, resized, worst_region
 from flowlib.detector.storage import load
 from flowlib.inspection import overlays
-from flowlib.inspection.media import MediaError, is_video, layout, media_files
+from flowlib.inspection.layouts import is_utf8, layout, left_out, natural, top
+from flowlib.inspection.media import MediaError, is_video
 from flowlib.inspection.normals import RATE, frames_of, named, unmarked
 from flowlib.inspection.verdicts import Rows, picture_paths, read_table, remove, write_table
 from flowlib.runtime import artifacts, parallel
 from flowlib.runtime.code import code_hash
-from flowlib.runtime.files import replacing, resuming
+from flowlib.runtime.files import is_of_name, replacing, resuming
 from flowlib.training import computed_with
 
 PROCESSES_FROM = 12  # pictures: fewer are scored before other processes would have started
@@ -39,12 +42,14 @@ class InspectionError(ValueError):
 
 
 class Job(NamedTuple):
-    """A file, its path in the folder that is scored, its label, and the path of its pictures without a suffix."""
+    """A file, its path in the folder that is scored, its label, the path of its pictures without a suffix, and why it
+    is refused if it is known beforehand."""
 
     path: Path
     file: str
     label: str
     name: str
+    fault: str = ""
 
 
 class Run(NamedTuple):
@@ -52,6 +57,7 @@ class Run(NamedTuple):
 
     model: Path
     out: Path
+    source: str
     map_name: str
     way: str
     rate: float
@@ -89,8 +95,8 @@ def scan(
     overlays/FOLDER/STEM.png, heatmaps/FOLDER/STEM.png: pictures (`flowlib.inspection.overlays`), STEM_f000120 for frame
         120 of a video. Files of a folder that differ by suffix only keep it: STEM.png.png.
     tracks/FOLDER/STEM.png: a video's score over time.
-    maps/FOLDER/STEM.tiff: float32, of the image's own size, higher is more anomalous; for a file of ``test``, FOLDER is
-        the path below ``test``, as the evaluation of MVTec AD has it.
+    maps/FOLDER/STEM.tiff: float32, of the image's own size, higher is more anomalous; for a file of ``test``
+        maps/OBJECT/test/DEFECT/STEM.tiff, where OBJECT is the name of `source`, as the evaluation of MVTec AD has it.
     settings.json: what it was made of and with.
 
     Returns
@@ -109,7 +115,7 @@ def scan(
     MediaError: a file of ``test`` has no label.
     """
     model, source, out = Path(model), Path(source), Path(out)
-    run = new_run(model, out, settings or {}, frames, maps)
+    run = new_run(model, source, out, settings or {}, frames, maps)
     jobs = jobs_in(source)
     if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
         raise InspectionError(f"out {out} lies in {source}, which is scored: name a folder outside of it")
@@ -139,7 +145,7 @@ def scan(
     return table
 
 
-def new_run(model: Path, out: Path, settings: Mapping[str, Any], frames: int, maps: bool) -> Run:
+def new_run(model: Path, source: Path, out: Path, settings: Mapping[str, Any], frames: int, maps: bool) -> Run:
     """Check what was asked for before anything is written."""
     if unknown := [str(name) for name in settings if name not in SETTINGS]:
         raise InspectionError(f"settings have {', '.join(unknown)}: the keys are {', '.join(SETTINGS)}")
@@ -162,7 +168,17 @@ def new_run(model: Path, out: Path, settings: Mapping[str, Any], frames: int, ma
         **computed_with(),
         "settings": [detector.map_name, detector.way, rate, frames, maps],
     }
-    return Run(model, out, detector.map_name, detector.way, rate, frames, maps, artifacts.key(parts)[:16])
+    return Run(
+        model,
+        out,
+        source.resolve().name,
+        detector.map_name,
+        detector.way,
+        rate,
+        frames,
+        maps,
+        artifacts.key(parts)[:16],
+    )
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -177,31 +193,58 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def jobs_in(source: Path) -> list[Job]:
-    """The files to score, in their order. Files of one name but for the suffix keep theirs in the names of pictures."""
+    """The files to score, and those that must be refused, in their order."""
     if not source.exists():
         raise InspectionError(f"{source} is missing: name a folder, a video or an image")
     if not source.is_dir():
-        return [Job(source, source.name, "", source.stem)]
+        fault = "" if is_utf8(source.name) else f"{source} has a name that is not UTF-8: rename it"
+        return [Job(source, source.name, "", source.stem, fault)]
     found = layout(source)
-    files = found.test or [("", path) for path in media_files(source)]
-    if not files:
+    files = found.test or [("", path) for path in found.media]
+    refused = [(path, why) for path, why in found.refused if not found.test or top(path, source) == "test"]
+    if not files and not refused:
+        others = "".join(f" ({line})" for line in left_out(source))
         raise InspectionError(
-            f"{source} holds no image or video: name a folder of PNG, JPEG, TIFF, MP4, AVI, ... files"
+            f"{source} holds no image or video{others}: name a folder of PNG, JPEG, TIFF, MP4, AVI, ... files"
         )
-    jobs = []
-    stems = Counter(path.with_suffix("") for _, path in files)
-    for label, path in files:
-        place = path.relative_to(source)
-        name = place.with_suffix("") if stems[path.with_suffix("")] == 1 else place
-        jobs.append(Job(path, place.as_posix(), label, name.as_posix()))
-    return jobs
+    names = picture_names([path.relative_to(source) for _, path in files])
+    jobs = [
+        Job(path, file, label, names[file]) for label, path in files for file in [path.relative_to(source).as_posix()]
+    ]
+    jobs += [Job(path, path.relative_to(source).as_posix(), "", "", f"{path} {why}") for path, why in refused]
+    return sorted(jobs, key=lambda job: natural(Path(job.file)))
+
+
+def picture_names(files: list[Path]) -> dict[str, str]:
+    """What the pictures of each file are named after: the file without its suffix, with it where others have that name,
+    and with a mark beside where this is not enough. Names that differ by case or by how an accent is composed are one
+    name to some disks, and an image may be named as a frame of a video."""
+    videos = {file.with_suffix("") for file in files if is_video(file)}
+
+    def alike(name: Path) -> str:
+        stem = Path(re.sub(r"_f\d+$", "", str(name)))
+        return unicodedata.normalize("NFC", str(stem if stem in videos else name)).casefold()
+
+    def unique(names: dict[Path, Path]) -> set[Path]:
+        count = Counter(alike(name) for name in names.values())
+        return {file for file, name in names.items() if count[alike(name)] == 1}
+
+    names = {file: file.with_suffix("") for file in files}
+    for longer in (lambda file: file, lambda file: file.with_name(f"{file.name}~{digest(file)}")):
+        alone = unique(names)
+        names = {file: name if file in alone else longer(file) for file, name in names.items()}
+    return {file.as_posix(): name.as_posix() for file, name in names.items()}
+
+
+def digest(file: Path) -> str:
+    return hashlib.sha256(file.name.encode()).hexdigest()[:6]
 
 
 def score_jobs(jobs: list[Job], run: Run, executor: Executor | None) -> pd.DataFrame:
     """Score what is not in scores.csv yet; the table is written anew after each file."""
     rows, files = read_table(run.out), [job.file for job in jobs]
     for gone in rows.keys() - set(files):
-        remove(rows.pop(gone), [], run.out, run.maps)
+        remove(rows.pop(gone), [], run.out, run.source, run.maps)
     todo = [job for job in jobs if not is_current(rows.get(job.file, []), job, run)]
     write_table(run.out, rows, files)
     pictures = sum(run.frames if is_video(job.path) else 1 for job in todo)
@@ -210,7 +253,7 @@ def score_jobs(jobs: list[Job], run: Run, executor: Executor | None) -> pd.DataF
             executor = stack.enter_context(parallel.processes())
         done = results(todo, run, executor)
         for job, new in tqdm(done, total=len(todo), desc="scoring", unit="file", disable=None):
-            remove(rows.get(job.file, []), new, run.out, run.maps)
+            remove(rows.get(job.file, []), new, run.out, run.source, run.maps)
             rows[job.file] = new
             write_table(run.out, rows, files)
     return write_table(run.out, rows, files)
@@ -233,16 +276,23 @@ def inspect(job: Job, run: Run, bar: bool = False) -> Rows:
     blank["fingerprint"] = fingerprint(job, run)
     rows: Rows = []
     try:
+        if job.fault:
+            raise MediaError(job.fault)
         inspected, frames = unmarked(job.path), frames_of(job.path, run.frames)
         for frame in tqdm(frames, desc=job.path.name, unit="frame", leave=False, disable=None if bar else True):
             place = job.name if not is_video(job.path) else f"{job.name}_f{frame.index:06}"
-            row = blank | {"threshold": threshold, "overlay": f"overlays/{place}.png"}
+            row = blank | {"threshold": threshold, "overlay": f"overlays/{place}.png", "message": frame.note}
             if is_video(job.path):
                 row |= {"frame": frame.index, "seconds": frame.seconds}
             rows.append(row | judge(detector, threshold, frame.image, inspected, row, run))
     except (MediaError, DetectorError) as error:
         status = "damaged" if any(row["status"] == "ok" for row in rows) else "refused"
         rows.append(blank | {"status": status, "message": named(error, job.path)})
+    except OSError as error:
+        if not is_of_name(error):
+            raise
+        message = f"{job.path}: its pictures cannot be written under its name ({error.strerror}): rename it"
+        rows = [blank | {"status": "refused", "message": message}]
     scored = [row for row in rows if row["status"] == "ok"]
     if is_video(job.path) and scored:
         title = f"{job.file}, map {run.map_name!r}"
@@ -263,7 +313,7 @@ def judge(
     values[inspected] = resized(worked, part.shape[1:])
     top, region = inspected.start or 0, worst_region(values[inspected], level)
     region = region._replace(y0=region.y0 + top, y1=region.y1 + top)
-    paths = picture_paths(row, run.out)
+    paths = picture_paths(row, run.out, run.source)
     note = f"{row['seconds']:.2f} s, frame {row['frame']}" if "frame" in row else ""
     for path, picture in (
         (paths["overlay"], overlays.overlay(image, values, level, region, score, threshold, note, inspected)),
@@ -297,6 +347,11 @@ def is_current(rows: Rows, job: Job, run: Run) -> bool:
     return bool(rows) and all(
         row["fingerprint"] == mark
         and row["status"] != "refused"
-        and (not row["overlay"] or (run.out / row["overlay"]).exists())
+        and (not row["overlay"] or (is_of(row["overlay"], job) and (run.out / row["overlay"]).exists()))
         for row in rows
     )
+
+
+def is_of(overlay: str, job: Job) -> bool:
+    """Whether a picture has the name that those of a file have now."""
+    return re.sub(r"_f\d{6,}$", "", overlay.removesuffix(".png")) == re.sub(r"_f\d{6,}$", "", f"overlays/{job.name}")

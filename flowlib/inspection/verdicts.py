@@ -34,24 +34,26 @@ def write_table(out: Path, rows: Mapping[str, Rows], files: Iterable[str]) -> pd
     return write_rows(out / "scores.csv", TYPES, rows, files)
 
 
-def picture_paths(row: Mapping[str, Any], out: Path) -> dict[str, Path]:
-    """The pictures that belong to a row of scores.csv; the last, of a frame only, is of its video."""
+def picture_paths(row: Mapping[str, Any], out: Path, source: str) -> dict[str, Path]:
+    """The pictures that belong to a row of scores.csv, of a folder named `source`; the last, of a frame only, is of its
+    video."""
     name = row["overlay"].removeprefix("overlays/").removesuffix(".png")
+    place = f"{source}/test/{name.partition('/')[2]}" if row["label"] else name  # as MVTec AD's evaluation has it
     paths = {
         "overlay": out / row["overlay"],
         "heatmap": out / "heatmaps" / f"{name}.png",
-        "map": out / "maps" / f"{name.removeprefix('test/') if row['label'] else name}.tiff",
+        "map": out / "maps" / f"{place}.tiff",
     }
     video = {"track": out / "tracks" / re.sub(r"_f\d+$", ".png", name)} if pd.notna(row.get("frame")) else {}
     return paths | video
 
 
-def remove(old: Rows, new: Rows, out: Path, maps: bool) -> None:
+def remove(old: Rows, new: Rows, out: Path, source: str, maps: bool) -> None:
     """Delete the pictures of rows that are no more, except those that have been made anew."""
-    kept = {path for row in new if row["overlay"] for name, path in picture_paths(row, out).items()
+    kept = {path for row in new if row["overlay"] for name, path in picture_paths(row, out, source).items()
             if name != "map" or maps}  # fmt: skip
     for row in old:
-        for path in set(picture_paths(row, out).values()) - kept if row["overlay"] else ():
+        for path in set(picture_paths(row, out, source).values()) - kept if row["overlay"] else ():
             path.unlink(missing_ok=True)
 
 

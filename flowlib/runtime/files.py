@@ -1,6 +1,8 @@
 """Folders that one run at a time fills and the next goes on with, files that appear whole or not at all, and tables on
 disk whose rows belong to sources."""
 
+import errno
+import hashlib
 import json
 import os
 import shutil
@@ -64,7 +66,11 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file's text at once, so that no reader ever finds half of it."""
+    """Replace a file's text at once, so that no reader ever finds half of it.
+
+    Bytes of a file's name that are no UTF-8 are written as in ``M\\xfcller``, so that the text can be read by anyone.
+    """
+    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         temporary.write_text(text, encoding="utf-8")
@@ -75,9 +81,9 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path to write to, which becomes `path` when all is written."""
+    """A path to write to, which becomes `path` when all is written; its name is short, however long that of `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.partial")
+    temporary = path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.partial")
     yield temporary
     temporary.replace(path)
 
@@ -105,5 +111,13 @@ def write_rows(path: Path, types: Mapping[str, str], rows: Mapping[str, Rows], s
     """Write all rows there are, in the order of the sources; returns them as a table of `types`."""
     listed = [row for source in sources for row in rows.get(source, [])]
     table = pd.DataFrame(listed, columns=list(types)).astype(types)
-    write_text(path, table.to_csv(index=False))
+    names = (name for column, kind in types.items() if kind == "str" for name in table[column])
+    # a carriage return is quoted only where line ends have one
+    ends = "\r\n" if any("\r" in name for name in names) else "\n"
+    write_text(path, table.to_csv(index=False, lineterminator=ends))
     return table
+
+
+def is_of_name(error: OSError) -> bool:
+    """Whether a file cannot be written for its name: too long, or with what its file system does not take."""
+    return error.errno in (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ)

@@ -24,6 +24,8 @@ from concurrent.futures import (
 )
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
+from multiprocessing.context import SpawnContext, SpawnProcess
+from types import ModuleType
 from typing import Any
 
 from tqdm.auto import tqdm
@@ -64,11 +66,14 @@ def workers(number: int = 0) -> Iterator[Executor]:
 
 @contextmanager
 def processes(number: int = 0) -> Iterator[Executor]:
-    """Processes on this machine, started afresh (spawn) with one thread each; 0 means one a core."""
+    """Processes on this machine, started afresh (spawn) with one thread each; 0 means one a core.
+
+    They do not run the caller's script again, so that it needs no ``if __name__ == "__main__"``: jobs are functions
+    that can be imported.
+    """
     previous = {name: os.environ.get(name) for name in THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))  # read by the children before they import torch
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(number or cores(), mp_context=context, initializer=_start_worker)
+    pool = ProcessPoolExecutor(number or cores(), mp_context=_Spawning(), initializer=_start_worker)
     try:
         yield pool
     finally:
@@ -78,6 +83,20 @@ def processes(number: int = 0) -> Iterator[Executor]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+class _Process(SpawnProcess):
+    def start(self) -> None:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")  # of no file, so that the child has none to run
+        try:
+            super().start()
+        finally:
+            sys.modules["__main__"] = main
+
+
+class _Spawning(SpawnContext):
+    Process = _Process
 
 
 @contextmanager

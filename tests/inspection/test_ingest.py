@@ -13,7 +13,9 @@ from PIL import Image
 from flowlib.inspection import ingest as inspection_ingest
 from flowlib.inspection.cropping import unmarked_rows
 from flowlib.inspection.ingest import IngestError, ingest, parse_crop, publish, video_frames
-from flowlib.inspection.media import MediaError, layout, read_image, read_mask
+from flowlib.inspection.layouts import layout
+from flowlib.inspection.media import MediaError
+from flowlib.inspection.pictures import read_image, read_mask
 
 WIDTH, HEIGHT = 96, 80
 
@@ -270,6 +272,34 @@ def test_a_killed_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     pd.testing.assert_frame_equal(ingest(source, out, every=1), expected)
     assert images(out) == images(tmp_path / "whole")
     assert not list(out.rglob("*.partial"))
+
+
+def test_odd_names_cost_no_other_file_anything(tmp_path: Path) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    for name in ("lot7\r/1.png", "line\nbreak.png", "A.png", "a.png"):
+        (source / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(scene(1)[0]).save(source / name)
+    write(tmp_path / "x.mp4", scene(2)).rename(source / "M\udcfcller.mp4")
+    write(tmp_path / "long.mp4", scene(2)).rename(source / f"{'v' * 247}.mp4")
+    for _ in range(2):
+        table = ingest(source, out).groupby("source")["status"].first()
+        assert table[table == "refused"].index.tolist() == ["M\udcfcller.mp4", f"{'v' * 247}.mp4"]
+        assert len(images(out)) == (table == "ok").sum() == 4
+    assert set(pd.read_csv(out / "manifest.csv")["source"]) >= {"lot7\r/1.png", "line\nbreak.png", r"M\xfcller.mp4"}
+
+
+def test_on_a_disk_that_folds_case_names_that_differ_by_it_do_not_mix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.png", "A.png"):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        Image.fromarray(scene(1)[0]).save(tmp_path / "in" / name)
+    exists = Path.exists
+    monkeypatch.setattr(Path, "exists", lambda path: path.name == ".LOCK" or exists(path))
+    table = ingest(tmp_path / "in", tmp_path / "out")
+    assert table.set_index("source")["status"].to_dict() == {"A.png": "ok", "a.png": "refused"}
+    assert "a.png would replace the frames of" in table["message"].iloc[1]
 
 
 def test_two_sources_of_one_name_do_not_mix(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import os
 import re
 import struct
 import zlib
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -16,17 +17,11 @@ from hypothesis.extra.numpy import arrays
 from imagecodecs import png_encode
 from PIL import Image
 
-from flowlib.inspection import media
-from flowlib.inspection.media import (
-    MAX_PIXELS,
-    Frame,
-    MediaError,
-    layout,
-    media_files,
-    read_image,
-    read_mask,
-    video_frames,
-)
+from flowlib.inspection import videos
+from flowlib.inspection.layouts import layout, media_files
+from flowlib.inspection.media import MAX_PIXELS, Frame, MediaError
+from flowlib.inspection.pictures import read_image, read_mask
+from flowlib.inspection.videos import video_frames
 
 properties = settings(derandomize=True, max_examples=25, deadline=None)
 shapes = st.tuples(st.integers(1, 12), st.integers(1, 12))
@@ -311,6 +306,40 @@ def test_seconds_start_at_zero_in_containers_that_do_not(tmp_path: Path) -> None
     assert next(video_frames(write_video(tmp_path / "a.mpg", codec="mpeg2video"))).seconds == 0
 
 
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [
+        ("a.mkv", "libx264"),
+        ("a.webm", "libvpx"),
+        ("a.wmv", "wmv2"),
+        ("a.nut", "mpeg4"),
+        ("a.mp4", "libx264"),
+        ("a.ts", "libx264"),
+        ("a.flv", "flv"),
+    ],
+)
+@pytest.mark.parametrize("first", [60, -1])
+def test_a_video_may_begin_at_any_time(tmp_path: Path, name: str, codec: str, first: int) -> None:
+    with av.open(str(tmp_path / name), "w") as file:
+        stream = file.add_stream(codec, rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for i in range(30):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64), 100 + i, np.uint8), format="gray")
+            frame = frame.reformat(format="yuv420p")
+            frame.pts, frame.time_base = 1000 * first + 100 * i, Fraction(1, 1000)
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    frames, message = read_until_error(tmp_path / name)
+    assert message == ""
+    assert len(frames) == 20 if (first, name) == (-1, "a.mp4") else 30  # what its edit list leaves out is not shown
+    np.testing.assert_allclose([frame.seconds for frame in frames], np.arange(len(frames)) / 10, atol=0.02)
+    if name == "a.mkv":  # that it ends too early is seen as well
+        path = tmp_path / name
+        path.write_bytes(path.read_bytes()[: int(0.9 * path.stat().st_size)])
+        assert "is damaged or cut off" in read_until_error(path)[1]
+
+
 def test_grey_videos_have_one_channel_and_ffv1_is_lossless(tmp_path: Path) -> None:
     labels = np.arange(48 * 64, dtype=np.uint8).reshape(48, 64) % 3
     with av.open(str(tmp_path / "a.mkv"), "w") as file:
@@ -399,7 +428,7 @@ def test_damage_in_the_middle_does_not_end_a_video(tmp_path: Path) -> None:
 
 
 def test_frames_larger_than_the_limit_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(media, "MAX_PIXELS", 64 * 48 - 1)
+    monkeypatch.setattr(videos, "MAX_PIXELS", 64 * 48 - 1)
     with pytest.raises(MediaError, match=r"a\.mp4 has frames of more than 3,071 pixels"):
         next(video_frames(write_video(tmp_path / "a.mp4", 2)))
 
@@ -434,7 +463,7 @@ def tree(folder: Path, *names: str) -> None:
 def test_layout_of_mvtec(tmp_path: Path) -> None:
     tree(tmp_path, "train/good/0.png", "train/good/1.mp4", "test/good/0.png", "test/crack/0.png", "test/crack/1.mp4")
     tree(tmp_path, "test/crack/2.png", "ground_truth/crack/0_mask.PNG", "ground_truth/crack/1_mask.mkv", "readme.png")
-    normal, test, masks = layout(tmp_path)
+    normal, test, masks, *_ = layout(tmp_path)
     crack, truth = tmp_path / "test" / "crack", tmp_path / "ground_truth" / "crack"
     assert normal == [tmp_path / "train" / "good" / name for name in ("0.png", "1.mp4")]
     assert test == [
@@ -449,8 +478,8 @@ def test_layout_of_mvtec(tmp_path: Path) -> None:
 
 def test_layout_of_plain_folders(tmp_path: Path) -> None:
     tree(tmp_path, "a/1.png", "2.png")
-    assert layout(tmp_path) == ([tmp_path / "2.png", tmp_path / "a" / "1.png"], [], {})
+    assert layout(tmp_path)[:3] == ([tmp_path / "2.png", tmp_path / "a" / "1.png"], [], {})
     tree(tmp_path, "train/3.png")
-    assert layout(tmp_path) == ([tmp_path / "train" / "3.png"], [], {})
+    assert layout(tmp_path)[:3] == ([tmp_path / "train" / "3.png"], [], {})
     with pytest.raises(MediaError, match="is missing: name a folder"):
         layout(tmp_path / "none")

@@ -1,6 +1,8 @@
 """What is scored, written and refused, with a detector that knows little but runs quickly."""
 
+import errno
 import struct
+import unicodedata
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +19,7 @@ from flowlib.detector import fitting, storage
 from flowlib.detector.model import DetectorError, Region, Settings, working
 from flowlib.inspection import normals, overlays
 from flowlib.inspection import scan as inspection_scan
-from flowlib.inspection.media import MediaError
+from flowlib.inspection.media import Frame, MediaError
 from flowlib.inspection.scan import InspectionError, read_settings, scan
 from flowlib.inspection.verdicts import VerdictsError
 
@@ -246,7 +248,7 @@ def test_refused_files_are_tried_again(model: Path, tmp_path: Path, monkeypatch:
     assert scan(model, tmp_path / "in", tmp_path / "out")["status"].tolist() == ["ok", "refused"]
     assert scan(model, tmp_path / "in", tmp_path / "out")["status"].tolist() == ["ok", "refused"]
     # the file is as it was, but now it can be opened
-    monkeypatch.setattr(normals, "read_image", lambda path: texture(1)[None])
+    monkeypatch.setattr(normals, "read_picture", lambda path: Frame(0, 0.0, texture(1)[None]))
     assert scan(model, tmp_path / "in", tmp_path / "out")["status"].tolist() == ["ok", "ok"]
 
 
@@ -339,10 +341,11 @@ def test_mvtec_trees_are_scored_in_test_with_labels_and_its_paths_of_maps(model:
     table = scan(model, root, out, maps=True)
     assert table["file"].tolist() == ["test/crack/0.png", "test/good/0.png"]
     assert table["label"].tolist() == ["crack", "good"]
-    assert sorted(path.relative_to(out / "maps").as_posix() for path in out.rglob("*.tiff")) == [
-        "crack/0.tiff",
-        "good/0.tiff",
-    ]
+    for label in ("crack", "good"):  # as evaluate_experiment.py, given a folder of data sets and one of maps, does
+        for file in (root / "test" / label).iterdir():
+            found = tifffile.imread(out / "maps" / "set" / "test" / label / f"{file.stem}.tiff")
+            assert (found.dtype, found.shape) == (np.float32, texture(0).shape)
+    assert len(list(out.rglob("*.tiff"))) == 2
     scan(model, root, out)
     assert not list(out.rglob("*.tiff")), "maps of an earlier run are not left beside new scores"
 
@@ -356,6 +359,59 @@ def test_files_that_differ_by_suffix_do_not_overwrite_each_other(model: Path, tm
         "a.png.png",
         "b.png",
     ]
+
+
+def test_names_of_pictures_are_of_one_file_each_on_any_disk() -> None:
+    files = ["a.png", "A.png", "b.png", "b.jpg", "b.png.jpg", "e\u0301.png", "\u00e9.png", "c.mp4", "c_f000007.png"]
+    files += ["d_f000000.png", "d_f000010.png"]
+    found = inspection_scan.picture_names([Path(file) for file in files])
+    assert len({unicodedata.normalize("NFC", name).casefold() for name in found.values()}) == len(files)
+    assert (found["d_f000000.png"], found["c.mp4"]) == ("d_f000000", "c.mp4")
+    assert found["b.png"].startswith("b.png")
+
+
+def test_odd_names_cost_no_other_file_anything(model: Path, tmp_path: Path) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    odd = ["lot7\r/1.png", "line\nbreak.png", "-dash.png", "space /x .png", "NA.png", "a.png", "A.png", "$a_{b$.png",
+           f"{'n' * 247}.png"]  # fmt: skip
+    for name in odd:
+        save(texture(0), source / name)
+    video(source / "$x_{$.mp4", [texture(i) for i in range(2)])
+    save(texture(0), tmp_path / "x.png").rename(source / "M\udcfcller.png")
+    (source / f"{'v' * 251}.mp4").write_bytes((source / "$x_{$.mp4").read_bytes())
+    table = scan(model, source, out).groupby("file")["status"].first()
+    assert table[table == "refused"].index.tolist() == ["M\udcfcller.png", f"{'v' * 251}.mp4"]
+    assert set(table[table == "ok"].index) == {*odd, "$x_{$.mp4"}
+    kept = {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}
+    again = scan(model, source, out)
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*.png")} == kept, "what was written can be read"
+    written = pd.read_csv(out / "scores.csv", keep_default_na=False)
+    assert set(written["file"]) == {*odd, "$x_{$.mp4", r"M\xfcller.png", f"{'v' * 251}.mp4"}
+    assert (
+        again.loc[again["file"] == "M\udcfcller.png", "message"].item().endswith("a name that is not UTF-8: rename it")
+    )
+
+
+def test_a_disk_that_is_full_is_no_fault_of_a_name(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    save(texture(0), tmp_path / "in" / "a.png")
+    monkeypatch.setattr(inspection_scan, "judge", full)
+    with pytest.raises(InspectionError, match=r"cannot be written .*No space left"):
+        scan(model, tmp_path / "in", tmp_path / "out")
+
+
+def test_files_that_are_not_read_have_rows_and_own_results_have_none(model: Path, tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    save(texture(0), source / "lot" / "a.png")
+    (source / "b.heic").write_bytes(b"x")
+    scan(model, source / "lot", source / "results")
+    table = scan(model, source, tmp_path / "out").set_index("file")["status"]
+    assert table.to_dict() == {"b.heic": "refused", "lot/a.png": "ok"}
+    assert len(normals.read_normal(source).sources) == 1
 
 
 def test_processes_and_this_one_write_the_same(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,16 @@
-"""Folders that a run fills and the next goes on with."""
+"""Folders that a run fills and the next goes on with; tables that are read as written, whatever names hold."""
 
 import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from filelock import FileLock
 
-from flowlib.runtime.files import resuming
+from flowlib.runtime.files import read_rows, replacing, resuming, write_rows, write_text
+
+TYPES = {"file": "str", "score": "Float64"}
 
 
 class FolderError(ValueError):
@@ -69,3 +72,25 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         fill(tmp_path / "file")
     with pytest.raises(FolderError, match=r"cannot be written \(disk full\)"), resuming(tmp_path, {}, str, FolderError):
         raise OSError("disk full")
+
+
+@pytest.mark.parametrize(
+    "name", ["lot7\r/1.png", "a\r\nb", "line\nbreak", '"a", b', " space ", "NA", "", "1e5", "-x", "\x1b[2J", "翼 é é"]
+)
+def test_a_table_comes_back_whatever_the_names_hold(tmp_path: Path, name: str) -> None:
+    rows = {name: [{"file": name, "score": 1.5}], "b.png": [{"file": "b.png", "score": pd.NA}]}
+    write_rows(tmp_path / "a.csv", TYPES, rows, rows)
+    found = read_rows(tmp_path / "a.csv", TYPES, "file")
+    assert list(found) == [name, "b.png"]
+    assert found[name][0]["score"] == 1.5
+
+
+def test_bytes_that_are_no_utf8_are_written_so_that_anyone_can_read_them(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", "M\udcfcller ü")
+    assert (tmp_path / "a.txt").read_text(encoding="utf-8") == r"M\xfcller ü"
+
+
+def test_a_file_may_have_the_longest_name_there_is(tmp_path: Path) -> None:
+    with replacing(tmp_path / ("a" * 255)) as path:
+        path.write_text("x")
+    assert [path.name for path in tmp_path.iterdir()] == ["a" * 255]

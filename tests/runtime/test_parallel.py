@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
 
 import psutil
 import pytest
@@ -217,3 +218,17 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
         for child in children:
             if child.is_running():
                 child.kill()
+
+
+@pytest.mark.parametrize("piped", [False, True])
+def test_a_script_needs_no_guard(tmp_path: Path, piped: bool) -> None:
+    """Processes do not run it again; neither is one missed that has no file, or has it no more."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import math, os\nfrom flowlib.runtime import parallel\n"
+        f"{'' if piped else f'os.unlink({str(script)!r})'}\n"
+        "with parallel.processes(1) as pool:\n    print(parallel.run(math.sqrt, [(4,)], pool))\n"
+    )
+    command = [sys.executable, "-" if piped else str(script)]
+    run = subprocess.run(command, input=script.read_text(), capture_output=True, text=True)
+    assert (run.returncode, run.stdout, run.stderr) == (0, "[2.0]\n", "")

@@ -11,7 +11,8 @@ from PIL import Image
 
 from flowlib.detector import fitting, made_up
 from flowlib.inspection.ingest import ingest
-from flowlib.inspection.media import layout, read_image, read_mask
+from flowlib.inspection.layouts import layout
+from flowlib.inspection.pictures import read_image, read_mask
 from flowlib.runtime.code import code_hash
 from flowlib.simulator.dataset import VIEWPOINTS, simulate
 
