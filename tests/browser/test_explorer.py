@@ -24,8 +24,9 @@ def page(root: Path) -> Iterator[Page]:
     """The notebook, opened and run to its end."""
     with opened(root, "07_explorer") as page:
         run_all(page)
-        done = page.locator(".flowlib .verdict").or_(page.locator(".jp-OutputArea-output", has_text="Traceback"))
-        done.first.wait_for(state="attached")
+        error = page.locator(".jp-OutputArea-output", has_text="Traceback")
+        page.locator(".flowlib .verdict").or_(error).first.wait_for(state="attached")
+        assert error.all_inner_texts() == []
         idle(page)
         yield page
 
