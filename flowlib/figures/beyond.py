@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from flowlib.figures.style import AUROC_COLOURS, BLUE, GREEN, GREY, ORANGE, RED, STYLE
+from flowlib.figures.shared import AUROC_LABEL, auroc_cells, intervals
+from flowlib.figures.style import BLUE, GREEN, GREY, ORANGE, RED, STYLE
 
 
 def overview(values: pd.DataFrame, targets: Mapping[str, float], pixel_scores: int) -> Figure:
@@ -19,24 +20,23 @@ def overview(values: pd.DataFrame, targets: Mapping[str, float], pixel_scores: i
         rows, columns = values.shape
         figure, axes = plt.subplots(figsize=(2.6 + 1.12 * columns, 2.2 + 0.42 * (rows + 1)))
         shown = np.vstack([values.to_numpy(), [targets.get(task, np.nan) for task in values.columns]])
-        image = axes.imshow(shown, cmap=AUROC_COLOURS, vmin=0, vmax=1, aspect="auto")
-        for (row, column), value in np.ndenumerate(shown):
-            if not np.isnan(value):
-                met = row < rows and value >= targets.get(values.columns[column], np.inf)
-                colour = "white" if abs(value - 0.5) > 0.3 else "black"
-                weight = "bold" if met else "normal"
-                # rounded down, so that what is printed is what was reached
-                text = f"{np.floor(1000 * value) / 1000:.3f}".replace("0.", ".")
-                axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=12, weight=weight)
+        # rounded down, so that what is printed is what was reached
+        texts = np.vectorize(lambda value: f"{np.floor(1000 * value) / 1000:.3f}".replace("0.", "."))(shown)
+        names = {"xticklabels": list(values.columns), "yticklabels": [*values.index, "target"]}
+        auroc_cells(axes, shown, annot=texts, fmt="", annot_kws={"fontsize": 12}, **names)
+        met = [targets.get(task, np.inf) for task in values.columns] <= values.to_numpy()
+        for text in axes.texts:
+            column, row = (int(place) for place in text.get_position())
+            if row < rows and met[row, column]:
+                text.set_fontweight("bold")
         for line in (pixel_scores, rows):
-            axes.axhline(line - 0.5, color="white", lw=5)
-        axes.set_xticks(range(columns), values.columns, rotation=35, ha="left", rotation_mode="anchor")
+            axes.axhline(line, color="white", lw=5)
         axes.xaxis.tick_top()
-        axes.set_yticks(range(rows + 1), [*values.index, "target"])
+        axes.set_xticks(axes.get_xticks(), values.columns, rotation=35, ha="left", rotation_mode="anchor")
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
-        bar = figure.colorbar(image, location="bottom", shrink=0.6, aspect=40, pad=0.02)
-        bar.set_label("AUROC (below 0.5: anomalies score as more normal)")
+        bar = figure.colorbar(axes.collections[0], location="bottom", shrink=0.6, aspect=40, pad=0.02)
+        bar.set_label(AUROC_LABEL)
     return figure
 
 
@@ -57,8 +57,7 @@ def by_class(table: pd.DataFrame) -> Figure:
             ):
                 rows = of_set[of_set["score"] == score].set_index("normal").loc[classes]
                 x = np.arange(len(classes)) + 0.13 * (shift - (len(scores) - 1) / 2)
-                errors = [rows["auroc"] - rows["low"], rows["high"] - rows["auroc"]]
-                axes.errorbar(x, rows["auroc"], errors, ls="", color=colour, marker=marker, ms=6, label=score)
+                intervals(axes, rows, "auroc", x=x, ls="", color=colour, marker=marker, ms=6, label=score)
             axes.axhline(0.5, color=GREY, lw=1.2, ls="--", zorder=0)
             axes.set_xticks(range(len(classes)), classes, rotation=40, ha="right", rotation_mode="anchor")
             axes.set(title=f"({letter}) {name}", xlabel="normal class", ylim=(0, 1.02))
@@ -78,9 +77,8 @@ def groups(table: pd.DataFrame) -> Figure:
             for shift, ((task, rows), colour, marker) in enumerate(
                 zip(tasks, (BLUE, ORANGE, GREEN, RED), "os^D", strict=False)
             ):
-                errors = [rows["auroc"] - rows["low"], rows["high"] - rows["auroc"]]
                 x = rows["size"] * 1.05 ** (shift - 1.5)  # side by side
-                axes.errorbar(x, rows["auroc"], errors, color=colour, marker=marker, capsize=3, label=task)
+                intervals(axes, rows, "auroc", x=x, color=colour, marker=marker, capsize=3, label=task)
             axes.axhline(0.5, color=GREY, lw=1.2, ls="--", zorder=0)
             axes.set_xscale("log")
             axes.set_xticks(sizes, [str(size) for size in sizes])

@@ -1,9 +1,12 @@
 """The figures of notebook 02 (thesis 4.1.1, Fig. 5); style and `save` are those of `figures.style`."""
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
+from flowlib.figures.shared import intervals
 from flowlib.figures.style import BLUE, GREY, RED, STYLE, chance
 
 
@@ -16,18 +19,8 @@ def twelve_cases(table: pd.DataFrame) -> Figure:
             (True, RED, "s", "thesis: fails"),
         ):
             rows = table[table["thesis_failed"] == failed]
-            errors = [rows["auroc"] - rows["low"], rows["high"] - rows["auroc"]]
-            axes.errorbar(
-                rows["black_difference"],
-                rows["auroc"],
-                errors,
-                ls="",
-                color=colour,
-                marker=marker,
-                ms=9,
-                capsize=4,
-                label=label,
-            )
+            drawn: dict[str, Any] = {"ls": "", "color": colour, "marker": marker, "ms": 9, "capsize": 4, "label": label}
+            intervals(axes, rows, "auroc", x=rows["black_difference"], **drawn)
         for row in table.itertuples():
             leftwards = row.black_difference > 100 or -60 < row.black_difference < 0
             axes.annotate(
@@ -79,10 +72,7 @@ def ranking(table: pd.DataFrame, always: float, xlabel: str) -> Figure:
         for number, (kind, rows) in enumerate(table.groupby("kind", sort=False)):
             colour, marker = ((BLUE, "o"), (RED, "s"))[number]
             y = [names.get_loc(name) + (0.13, -0.13)[number] for name in rows["name"]]
-            errors = [rows["value"] - rows["low"], rows["high"] - rows["value"]]
-            axes.errorbar(
-                rows["value"], y, xerr=errors, ls="", color=colour, marker=marker, ms=8, capsize=3, label=kind
-            )
+            intervals(axes, rows, "value", y=y, ls="", color=colour, marker=marker, ms=8, capsize=3, label=kind)
         axes.axvline(always, color=GREY, ls="--", lw=1.2)
         axes.annotate(
             "always the same answer", (always, -0.85), (4, 0), textcoords="offset points", color=GREY, fontsize=11

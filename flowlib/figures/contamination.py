@@ -1,12 +1,15 @@
 """The figures of notebook 01 (thesis 4.1, Fig. 3 and 4); style and `save` are those of `figures.style`."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.figure import Figure
 
+from flowlib.figures.shared import intervals
 from flowlib.figures.style import BLUE, RED, STYLE
 
 
@@ -33,10 +36,7 @@ def nll_of_contamination(scores: pd.DataFrame, summary: pd.DataFrame, shown: Seq
         left.legend(ncols=2, fontsize=10, loc="upper center")
         for digit, colour, marker in ((1, BLUE, "o"), (8, RED, "s")):
             rows = summary[summary["digit"] == digit]
-            errors = [rows["nll"] - rows["low"], rows["high"] - rows["nll"]]
-            right.errorbar(
-                rows["eights"], rows["nll"], errors, color=colour, marker=marker, capsize=3, label=f"{digit}s"
-            )
+            intervals(right, rows, "nll", x=rows["eights"], color=colour, marker=marker, capsize=3, label=f"{digit}s")
         right.set(xscale="log", xlabel="eights in training (with 6742 ones)", title="(b) mean and 95 % interval")
         right.set_ylabel("negative log-likelihood (nats)")
         right.legend()
@@ -53,10 +53,10 @@ def separation_of_contamination(table: pd.DataFrame) -> Figure:
         columns = {left: ("distance", "distance_low", "distance_high"), right: ("auroc", "low", "high")}
         for axes, (value, low, high) in columns.items():
             for number, (training, rows) in enumerate(table.groupby("training", sort=False)):
-                errors = [rows[value] - rows[low], rows[high] - rows[value]]
                 x = rows["eights"] * 1.12**number  # side by side
                 colour, marker = (BLUE, "o") if number == 0 else (RED, "s")
-                axes.errorbar(x, rows[value], errors, color=colour, marker=marker, capsize=3, label=training)
+                drawn: dict[str, Any] = {"color": colour, "marker": marker, "capsize": 3, "label": training}
+                intervals(axes, rows, value, x=x, low=low, high=high, **drawn)
             axes.set(xscale="log", xlabel="eights in training (with 6742 ones)")
         left.set(ylabel="mean NLL of eights less ones (nats)", title="(a) distance of the means", ylim=(0, None))
         right.set(ylabel="AUROC of eights against ones", title="(b) AUROC (axis ends at the lowest interval)")
@@ -72,13 +72,9 @@ def two_classes(scores: pd.DataFrame, normal: str, anomaly: str) -> Figure:
         for group, colour, marker in ((normal, BLUE, "o"), (anomaly, RED, "s")):
             rows = scores[scores["group"] == group]
             left.plot(rows["image"], rows["nll"], marker, ms=3, color=colour, alpha=0.6, label=group)
-            right.hist(
-                rows["nll"],
-                bins=np.linspace(low, high, 50),
-                density=True,
-                orientation="horizontal",
-                color=colour,
-                alpha=0.6,
+            bins = np.linspace(low, high, 50)
+            sns.histplot(
+                y=rows["nll"].to_numpy(), bins=bins, stat="density", color=colour, alpha=0.6, linewidth=0, ax=right
             )
         left.set(xlabel="test image", ylabel="negative log-likelihood (nats)", ylim=(low, high))
         right.set(xlabel="density (1 / nats)")

@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from flowlib.figures.shared import intervals
 from flowlib.figures.style import BLUE, GREEN, GREY, RED, STYLE
 
 MODELS = {"fully connected autoencoder": (BLUE, "o"), "convolutional autoencoder": (GREEN, "^"), "Glow": (RED, "s")}
@@ -53,10 +54,8 @@ def score_by_frequency(table: pd.DataFrame, scores: dict[str, np.ndarray], means
             jitter = within(table, table["intensity"]) * 0.7 - 0.35
             axes.plot(table["frequency"] + jitter, of_model.mean(0), ".", ms=3.5, color=colour, alpha=0.45)
             rows = means[means["model"] == model]
-            errors = [rows["value"] - rows["low"], rows["high"] - rows["value"]]
-            axes.errorbar(
-                rows["frequency"], rows["value"], errors, ls="", color="black", marker=marker, ms=6, capsize=4, zorder=5
-            )
+            drawn: dict[str, Any] = {"ls": "", "color": "black", "marker": marker, "ms": 6, "capsize": 4, "zorder": 5}
+            intervals(axes, rows, "value", x=rows["frequency"], **drawn)
             axes.axvspan(5.5, 10.5, color="#f2f2f2", zorder=0)
             axes.annotate("not made", (8, 0.5), xycoords=("data", "axes fraction"), rotation=90, color=GREY,
                           ha="center", va="center")  # fmt: skip
@@ -79,11 +78,9 @@ def error_in_order_of_intensity(table: pd.DataFrame, scores: np.ndarray, slopes:
         for place, (frequency, rows) in enumerate(table.reset_index(drop=True).groupby("frequency")):
             x = place + 0.06 + 0.88 * (rows["intensity"] - 75) / (256 - 75)
             above.plot(x, scores[:, rows.index].mean(0), ".", ms=5, color=colours[place % 2])
-            row = slopes[slopes["frequency"] == frequency].iloc[0]
-            errors = [[row["value"] - row["low"]], [row["high"] - row["value"]]]
-            below.errorbar(
-                place + 0.5, row["value"], errors, color=colours[place % 2], marker=MODELS[model][1], capsize=4
-            )
+            row = slopes[slopes["frequency"] == frequency]
+            marker = MODELS[model][1]
+            intervals(below, row, "value", x=[place + 0.5], color=colours[place % 2], marker=marker, capsize=4)
         names = slopes["frequency"]
         for axes in (above, below):
             axes.set_xticks(np.arange(len(names)) + 0.5, [str(f) for f in names])
@@ -111,11 +108,9 @@ def slopes(table: pd.DataFrame) -> Figure:
             for axes, (model, (colour, marker)) in zip(axes_row, MODELS.items(), strict=True):
                 unit, scale = ("nats", 1) if model == "Glow" else ("0.001 squared error", 1000)
                 rows = table[(table["model"] == model) & (table["against"] == against)]
-                value, low, high = (scale * rows[name] for name in ("value", "low", "high"))
-                axes.errorbar(
-                    rows["trained_on"], value, [value - low, high - value],
-                    ls="", color=colour, marker=marker, ms=8, capsize=5,
-                )  # fmt: skip
+                rows = rows.assign(**{name: scale * rows[name] for name in ("value", "low", "high")})
+                drawn: dict[str, Any] = {"ls": "", "color": colour, "marker": marker, "ms": 8, "capsize": 5}
+                intervals(axes, rows, "value", x=rows["trained_on"], **drawn)
                 zero_line(axes)
                 axes.set(ylabel=f"{unit} per {per[against]}", title=f"{model}\nagainst {against}")
                 if model == "Glow":
@@ -143,9 +138,8 @@ def conditions(table: pd.DataFrame, names: Sequence[str]) -> Figure:
             for name, style in zip(names, styles, strict=False):
                 rows = table[(table["model"] == model) & (table["condition"] == name)]
                 for part in (rows[rows["frequency"] <= 5], rows[rows["frequency"] > 5]):
-                    errors = [part["value"] - part["low"], part["high"] - part["value"]]
                     label = name if part["frequency"].max() <= 5 else None
-                    axes.errorbar(part["frequency"], part["value"], errors, capsize=3, label=label, **style)
+                    intervals(axes, part, "value", x=part["frequency"], capsize=3, label=label, **style)
             unit = "negative log-likelihood\n(nats per pixel)" if model == "Glow" else UNITS[model]
             axes.set(xlabel="frequency (cycles)", ylabel=unit, title=model)
             axes.set_xticks(sorted(table["frequency"].unique()))

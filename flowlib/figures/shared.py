@@ -1,27 +1,57 @@
 """Figures that more than one notebook draws."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from flowlib.figures.style import AUROC_COLOURS, STYLE
+
+AUROC_LABEL = "AUROC (below 0.5: anomalies score as more normal)"
+
+
+def intervals(
+    axes: Axes,
+    rows: pd.DataFrame,
+    value: str,
+    *,
+    x: Any = None,
+    y: Any = None,
+    low: str = "low",
+    high: str = "high",
+    **drawn: Any,
+) -> None:
+    """Points with their intervals, from the columns `value`, `low` and `high` of `rows`.
+
+    The values stand along y, at the places `x`; or along x, at the places `y`: the other of the two is None.
+    """
+    errors = np.stack([rows[value] - rows[low], rows[high] - rows[value]])
+    if y is None:
+        axes.errorbar(x, rows[value], yerr=errors, **drawn)
+    else:
+        axes.errorbar(rows[value], y, xerr=errors, **drawn)
+
+
+def auroc_cells(axes: Axes, values: np.ndarray, **drawn: Any) -> None:
+    """A heat map of AUROCs with the numbers in its cells, on one scale; NaN stays empty."""
+    cells = {"annot": True, "fmt": ".2f", "annot_kws": {"fontsize": 11}} | drawn
+    sns.heatmap(values, cmap=AUROC_COLOURS, vmin=0, vmax=1, cbar=False, ax=axes, **cells)
 
 
 def matrix(values: np.ndarray, names: Sequence[str], title: str = "") -> Figure:
     """AUROC of each ordered pair, trained class down and anomalous class across; NaN on the diagonal."""
     with plt.rc_context(STYLE | {"axes.grid": False}):
         figure, axes = plt.subplots(figsize=(9, 7.6))
-        image = axes.imshow(values, cmap=AUROC_COLOURS, vmin=0, vmax=1)
-        for (row, column), value in np.ndenumerate(values):
-            if not np.isnan(value):
-                colour = "white" if abs(value - 0.5) > 0.3 else "black"
-                axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=11)
-        axes.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")
-        axes.set_yticks(range(len(names)), names)
+        auroc_cells(axes, values, xticklabels=names, yticklabels=names, square=True)
+        axes.set_xticks(axes.get_xticks(), names, rotation=40, ha="right", rotation_mode="anchor")
+        axes.set_yticks(axes.get_yticks(), names, rotation=0)
         axes.set(xlabel="anomalous class", ylabel="normal class (trained on)", title=title)
-        figure.colorbar(image, shrink=0.8, label="AUROC (below 0.5: anomalies score as more normal)")
+        figure.colorbar(axes.collections[0], shrink=0.8, label=AUROC_LABEL)
     return figure
 
 

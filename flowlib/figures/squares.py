@@ -1,13 +1,16 @@
 """The figures of notebook 03 (thesis 4.2, Fig. 7) and what goes beyond; style and `save` are those of `figures`."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from flowlib.figures.shared import intervals
 from flowlib.figures.style import BLUE, GREEN, GREY, ORANGE, RED, STYLE
 
 
@@ -26,9 +29,15 @@ def histograms(scores: pd.DataFrame) -> Figure:
                 rows.groupby("group", sort=False)["score"], (GREY, BLUE, RED), (":", "-", "--"), strict=False
             ):
                 # values beyond the last bin are counted in it, so that each histogram has area 1
-                shown = {"bins": bins, "density": True, "color": colour}
-                axes.hist(values.clip(upper=bins[-1]), alpha=0.18, **shown)
-                axes.hist(values.clip(upper=bins[-1]), histtype="step", lw=2, ls=dashes, label=group, **shown)
+                shown = {
+                    "x": values.clip(upper=bins[-1]).to_numpy(),
+                    "bins": bins,
+                    "stat": "density",
+                    "color": colour,
+                    "ax": axes,
+                }
+                sns.histplot(alpha=0.18, linewidth=0, **shown)
+                sns.histplot(element="step", fill=False, lw=2, ls=dashes, label=group, **shown)
             axes.set(title=f"({letter}) {model}", xlabel=rows["xlabel"].iloc[0], ylabel="density")
         panels[0, 0].legend()
     return figure
@@ -43,11 +52,15 @@ def forest(table: pd.DataFrame) -> Figure:
             for colour, face, offset in (("black", "#222222", -0.17), ("white", "white", 0.17)):
                 rows = table[(table["size"] == size) & (table["colour"] == colour)].set_index("score").loc[names]
                 y = np.arange(len(names)) + offset
-                errors = [rows["auroc"] - rows["low"], rows["high"] - rows["auroc"]]
-                axes.errorbar(
-                    rows["auroc"], y, xerr=errors, ls="", marker="s", ms=6, color="#222222", mfc=face, elinewidth=1.2,
-                    label=f"{colour} squares",
-                )  # fmt: skip
+                drawn: dict[str, Any] = {
+                    "ls": "",
+                    "marker": "s",
+                    "ms": 6,
+                    "color": "#222222",
+                    "mfc": face,
+                    "elinewidth": 1.2,
+                }
+                intervals(axes, rows, "auroc", y=y, label=f"{colour} squares", **drawn)
             axes.axvline(0.5, color=GREY, ls="--", lw=1.2, zorder=0)
             axes.set(title=f"{size} squares", xlim=(-0.02, 1.02), xlabel="AUROC")
             axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "", "0.5", "", "1"])
@@ -70,9 +83,8 @@ def by_contrast(table: pd.DataFrame, moved: pd.DataFrame, spread: float) -> Figu
             zip(names, (BLUE, GREEN, ORANGE, RED, "#222222"), "os^Dv", strict=False)
         ):
             rows = table[table["score"] == name]
-            errors = [rows["auroc"] - rows["low"], rows["high"] - rows["auroc"]]
             x = rows["contrast"] + 2 * (shift - len(names) / 2)
-            left.errorbar(x, rows["auroc"], errors, color=colour, marker=marker, capsize=3, label=name)
+            intervals(left, rows, "auroc", x=x, color=colour, marker=marker, capsize=3, label=name)
         left.axhline(0.5, color=GREY, ls="--", lw=1.2, zorder=0)
         left.set(xlabel="contrast of the square with the ring around it (grey levels)", ylabel="AUROC", ylim=(0, 1.02))
         left.set_title("(a) detection by contrast")
@@ -141,8 +153,7 @@ def controls(table: pd.DataFrame, bound: float) -> Figure:
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(9, 1.3 + 0.4 * len(table)))
         y = np.arange(len(table))
-        errors = [table["auroc"] - table["low"], table["high"] - table["auroc"]]
-        axes.errorbar(table["auroc"], y, xerr=errors, ls="", marker="o", color=BLUE, ms=7, capsize=4)
+        intervals(axes, table, "auroc", y=y, ls="", marker="o", color=BLUE, ms=7, capsize=4)
         axes.set_yticks(y, table["change"])
         axes.invert_yaxis()
         for value, label, colour in ((0.5, "chance", GREY), (bound, "the claim's criterion", RED)):

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from flowlib.figures import black_pixels, contamination, shared, style
+from flowlib.figures import beyond, black_pixels, contamination, shared, squares, style
 
 mpl.use("Agg")
 RNG = np.random.default_rng(0)
@@ -90,9 +90,34 @@ def test_matrix():
     assert labels(figure)[0] == ("anomalous class", "normal class (trained on)")
     assert "AUROC (below 0.5" in labels(figure)[1][1]
     axes = figure.axes[0]
-    assert {text.get_text(): text.get_position() for text in axes.texts} == {"0.25": (1, 0), "0.90": (0, 1)}
-    assert axes.images[0].get_clim() == (0, 1)  # one scale, whatever the values
+    assert {text.get_text(): text.get_position() for text in axes.texts} == {"0.25": (1.5, 0.5), "0.90": (0.5, 1.5)}
+    assert axes.collections[0].get_clim() == (0, 1)  # one scale, whatever the values
     assert [text.get_text() for text in axes.get_yticklabels()] == ["Shirt", "Coat"]
+
+
+def test_intervals_stand_along_either_axis():
+    rows = pd.DataFrame({"value": [1.0, 2.0], "low": [0.5, 1.0], "high": [1.25, 4.0]})
+    _, (left, right) = plt.subplots(1, 2)
+    shared.intervals(left, rows, "value", x=[7, 8])
+    shared.intervals(right, rows, "value", y=[7, 8])
+    for axes, value, place in ((left, 1, 0), (right, 0, 1)):
+        points, _, (bars,) = axes.containers[0]
+        assert points.get_xydata()[:, value].tolist() == [1, 2]
+        assert points.get_xydata()[:, place].tolist() == [7, 8]
+        assert [segment[:, value].tolist() for segment in bars.get_segments()] == [[0.5, 1.25], [1, 4]]
+
+
+def test_overview_is_bold_where_the_target_is_met():
+    values = pd.DataFrame({"F → M": [0.949, 0.9509], "M → F": [0.5, np.nan]}, index=["likelihood", "union"])
+    figure = beyond.overview(values, {"F → M": 0.95}, 1)
+    assert [text.get_text() for text in figure.axes[0].texts if text.get_weight() == "bold"] == [".950"]
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["likelihood", "union", "target"]
+
+
+def test_examples_are_of_every_size_and_colour():
+    table = pd.DataFrame({"size": [2, 4, 4, 4, 2], "colour": ["white", "black", "black", "white", "white"]})
+    assert squares.examples(table, 1).tolist() == [3, 1, 0]
+    assert squares.examples(table, 1, after=1).tolist() == [2, 4]
 
 
 def test_twelve_cases():
