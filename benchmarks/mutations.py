@@ -161,7 +161,7 @@ FAULTS = [
         ("detector/test_maps.py",),
     ),
     Fault(
-        "inspection/media.py",
+        "inspection/videos.py",
         "frames that build on a damaged one pass for good",
         "packet.is_corrupt or (damaged and not frame.key_frame)",
         "packet.is_corrupt",

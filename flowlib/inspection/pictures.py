@@ -12,8 +12,9 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from flowlib.inspection.media import MAX_PIXELS, Frame, MediaError, check_file, reason
 
-# of the formats that Pillow reads, those whose reader runs no other programs
-IMAGE_FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
+# of the formats that Pillow reads, those that begin with a mark of their own and whose reader runs no other programs
+Image.init()
+IMAGE_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 PHOTOMETRIC, BITS, LARGEST, LARGEST_FLOAT = 262, 258, 281, 341  # tags of TIFF
 REDUCED, RAW = 254, (50706, 33422)  # tags of TIFF: is this a preview; what only files of raw sensor data have
 SUSPECT_BITS = 14  # of 16: an image that fills no more may be of a camera that has no more
@@ -25,7 +26,7 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def read_picture(path: Path) -> Frame:
-    """Read a BMP, JPEG, PNG, TIFF, WebP, GIF, PPM, JPEG 2000, AVIF or TGA image, as a frame with what is doubtful.
+    """Read a BMP, JPEG, PNG, TIFF, WebP, GIF, PPM, JPEG 2000 or AVIF image, as a frame with what is doubtful.
 
     The rotation that a camera notes in EXIF is applied. Transparent parts become black; where all is transparent the
     transparency is taken for a mistake and dropped. CMYK and palettes become RGB, one bit becomes 0 and 255. Of numbers
@@ -96,7 +97,7 @@ def _decoded(path: Path) -> tuple[Image.Image, str, dict[str, Any]]:
         raise MediaError(too_large) from error
     except UnidentifiedImageError as error:
         raise MediaError(
-            f"{path} is not a BMP, JPEG, PNG, TIFF, WebP, GIF, PPM, JPEG 2000, AVIF or TGA image, or is damaged: "
+            f"{path} is not a BMP, JPEG, PNG, TIFF, WebP, GIF, PPM, JPEG 2000 or AVIF image, or is damaged: "
             "convert or replace it"
         ) from error
     except Exception as error:  # decoders raise many kinds for damaged files: OSError, SyntaxError, struct.error ...
@@ -106,7 +107,7 @@ def _decoded(path: Path) -> tuple[Image.Image, str, dict[str, Any]]:
 def _opened(file: BinaryIO) -> ImageFile.ImageFile:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # at a smaller size than ours
-        return Image.open(file, formats=IMAGE_FORMATS)
+        return Image.open(file, formats=[name for name in IMAGE_FORMATS if name in Image.OPEN])
 
 
 def _stated(image: ImageFile.ImageFile, path: Path) -> dict[str, Any]:
