@@ -304,7 +304,7 @@ def test_control_table_and_map_table():
 
 
 def test_untrained_scores_measure_the_distance_from_held_out_images():
-    images = garments(40)
+    images = garments(80)
     of = squares.Marked(images, images[:10], images[:10], images[10:20], images[20:30], 255 - images[20:30],
                         np.zeros((10, 12, 12), bool), pd.DataFrame())  # fmt: skip
     found = squares.untrained_scores(of)
