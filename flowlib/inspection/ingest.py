@@ -23,7 +23,7 @@ from flowlib.inspection.layouts import layout, left_out, natural
 from flowlib.inspection.media import Frame, MediaError, is_video
 from flowlib.inspection.pictures import read_image, read_mask, read_picture
 from flowlib.inspection.videos import video_frames
-from flowlib.runtime.files import Rows, check_inside, is_of_name, read_rows, resuming, write_rows
+from flowlib.runtime.files import Rows, check_inside, is_of_name, read_rows, readable, resuming, write_rows
 
 TYPES = {"file": "str", "source": "str", "frame": "Int64", "seconds": "Float64", "width": "Int64", "height": "Int64"}
 EMPTY = np.empty(0, dtype=np.uint8)
@@ -160,7 +160,7 @@ def run(jobs: list[Job], out: Path, settings: dict[str, Any]) -> pd.DataFrame:
     for gone in [source for source in rows if source not in takers]:
         remove(rows.pop(gone), out)
     for job in tqdm(jobs, desc="ingest", unit="file", disable=None):
-        source, mark = job.inside.as_posix(), fingerprint(job)
+        source, mark = readable(job.inside.as_posix()), fingerprint(job)
         if is_current(rows.get(source, []), mark, out):
             continue
         if job.fault:
@@ -326,4 +326,4 @@ def read_manifest(out: Path) -> dict[str, Rows]:
 
 def write_manifest(out: Path, rows: dict[str, Rows], jobs: list[Job]) -> pd.DataFrame:
     """All rows there are, in the order of the sources."""
-    return write_rows(out / "manifest.csv", TYPES, rows, [job.inside.as_posix() for job in jobs])
+    return write_rows(out / "manifest.csv", TYPES, rows, [readable(job.inside.as_posix()) for job in jobs])

@@ -103,18 +103,20 @@ def _visit(folder: Path, found: Contents, seen: dict[tuple[int, int], Path], lin
         found.left_out.append((folder, f"the same folder as {same}"))
         return
     written = {path.name for path in here if path.name in RECORDS and _begins(path, RECORDS[path.name])}
+    if written:
+        here = [path for path in here if path.name not in BOOKKEEPING]
     if "manifest.csv" in written and folder != links[0]:
         found.left_out.append((folder, "frames that ingest wrote: name it itself to use it"))
         return
     for path in here:
-        if written and path.name in BOOKKEEPING:
-            continue
-        if "scores.csv" in written and path.name in RESULTS:
-            found.left_out.append((path, "pictures that score wrote"))
-        elif path.name.casefold() in SYSTEM:
-            found.left_out.append((path, "the system's own"))
-        elif path.is_dir():
-            if path.name.startswith("."):
+        try:
+            if "scores.csv" in written and path.name in RESULTS:
+                found.left_out.append((path, "pictures that score wrote"))
+            elif path.name.casefold() in SYSTEM:
+                found.left_out.append((path, "the system's own"))
+            elif not path.is_dir():
+                _sort_file(path, found)
+            elif path.name.startswith("."):
                 found.left_out.append((path, "hidden"))
             elif path.name.casefold() in LABELS:
                 found.left_out.append((path, "masks"))
@@ -124,8 +126,8 @@ def _visit(folder: Path, found: Contents, seen: dict[tuple[int, int], Path], lin
                 links.append(path)
             else:
                 _visit(path, found, seen, links)
-        else:
-            _sort_file(path, found)
+        except OSError as error:  # of a folder that may be listed but not entered
+            found.refused.append((path, f"cannot be opened ({reason(error)}): check its permissions"))
 
 
 def _sort_file(path: Path, found: Contents) -> None:

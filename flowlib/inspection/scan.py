@@ -30,7 +30,7 @@ from flowlib.inspection.normals import RATE, frames_of, named, unmarked
 from flowlib.inspection.verdicts import Rows, picture_paths, read_table, remove, write_table
 from flowlib.runtime import artifacts, parallel
 from flowlib.runtime.code import code_hash
-from flowlib.runtime.files import is_of_name, replacing, resuming
+from flowlib.runtime.files import is_of_name, readable, replacing, resuming
 from flowlib.training import computed_with
 
 PROCESSES_FROM = 12  # pictures: fewer are scored before other processes would have started
@@ -198,7 +198,7 @@ def jobs_in(source: Path) -> list[Job]:
         raise InspectionError(f"{source} is missing: name a folder, a video or an image")
     if not source.is_dir():
         fault = "" if is_utf8(source.name) else f"{source} has a name that is not UTF-8: rename it"
-        return [Job(source, source.name, "", source.stem, fault)]
+        return [Job(source, readable(source.name), "", source.stem, fault)]
     found = layout(source)
     files = found.test or [("", path) for path in found.media]
     refused = [(path, why) for path, why in found.refused if not found.test or top(path, source) == "test"]
@@ -211,7 +211,7 @@ def jobs_in(source: Path) -> list[Job]:
     jobs = [
         Job(path, file, label, names[file]) for label, path in files for file in [path.relative_to(source).as_posix()]
     ]
-    jobs += [Job(path, path.relative_to(source).as_posix(), "", "", f"{path} {why}") for path, why in refused]
+    jobs += [Job(path, readable(path.relative_to(source).as_posix()), "", "", f"{path} {why}") for path, why in refused]
     return sorted(jobs, key=lambda job: natural(Path(job.file)))
 
 

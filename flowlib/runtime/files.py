@@ -66,11 +66,7 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file's text at once, so that no reader ever finds half of it.
-
-    Bytes of a file's name that are no UTF-8 are written as in ``M\\xfcller``, so that the text can be read by anyone.
-    """
-    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    """Replace a file's text at once, so that no reader ever finds half of it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         temporary.write_text(text, encoding="utf-8")
@@ -109,13 +105,22 @@ def check_inside(names: Iterable[str]) -> None:
 
 def write_rows(path: Path, types: Mapping[str, str], rows: Mapping[str, Rows], sources: Iterable[str]) -> pd.DataFrame:
     """Write all rows there are, in the order of the sources; returns them as a table of `types`."""
-    listed = [row for source in sources for row in rows.get(source, [])]
+    listed = [
+        {name: readable(value) if isinstance(value, str) else value for name, value in row.items()}
+        for source in sources
+        for row in rows.get(source, [])
+    ]
     table = pd.DataFrame(listed, columns=list(types)).astype(types)
     names = (name for column, kind in types.items() if kind == "str" for name in table[column])
     # a carriage return is quoted only where line ends have one
     ends = "\r\n" if any("\r" in name for name in names) else "\n"
     write_text(path, table.to_csv(index=False, lineterminator=ends))
     return table
+
+
+def readable(name: str) -> str:
+    """A file's name as it is told to people and tables: bytes that are no UTF-8 as in ``M\\xfcller``."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def is_of_name(error: OSError) -> bool:

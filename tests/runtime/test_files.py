@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from filelock import FileLock
 
-from flowlib.runtime.files import read_rows, replacing, resuming, write_rows, write_text
+from flowlib.runtime.files import read_rows, replacing, resuming, write_rows
 
 TYPES = {"file": "str", "score": "Float64"}
 
@@ -86,8 +86,9 @@ def test_a_table_comes_back_whatever_the_names_hold(tmp_path: Path, name: str) -
 
 
 def test_bytes_that_are_no_utf8_are_written_so_that_anyone_can_read_them(tmp_path: Path) -> None:
-    write_text(tmp_path / "a.txt", "M\udcfcller ü")
-    assert (tmp_path / "a.txt").read_text(encoding="utf-8") == r"M\xfcller ü"
+    rows = {"a": [{"file": "M\udcfcller ü"}]}
+    assert write_rows(tmp_path / "a.csv", TYPES, rows, rows)["file"][0] == r"M\xfcller ü"
+    assert (tmp_path / "a.csv").read_text(encoding="utf-8").splitlines()[1] == r"M\xfcller ü,"
 
 
 def test_a_file_may_have_the_longest_name_there_is(tmp_path: Path) -> None:
