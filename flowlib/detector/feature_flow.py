@@ -172,9 +172,12 @@ def restored(arrays: Arrays) -> FeatureFlow:
     return flow.eval()
 
 
+def nll(flow: FeatureFlow, vectors: np.ndarray) -> np.ndarray:
+    """Negative log-likelihoods in nats, float32 ``(n,)``, of float32 vectors ``(n, D)``."""
+    with torch.inference_mode():
+        return torch.cat([-flow.log_prob(chunk) for chunk in torch.from_numpy(vectors).split(CHUNK)]).numpy()
+
+
 def nll_map(flow: FeatureFlow, features: np.ndarray) -> np.ndarray:
     """Negative log-likelihood in nats of each position: float32 ``(D, H, W)`` to ``(H, W)``."""
-    vectors = torch.from_numpy(features.reshape(len(features), -1).T.copy())
-    with torch.inference_mode():
-        nll = torch.cat([-flow.log_prob(chunk) for chunk in vectors.split(CHUNK)])
-    return nll.numpy().reshape(features.shape[1:])
+    return nll(flow, features.reshape(len(features), -1).T.copy()).reshape(features.shape[1:])

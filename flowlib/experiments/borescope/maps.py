@@ -128,10 +128,9 @@ def reduced(patches: np.ndarray) -> np.ndarray:
     return np.rint(blocks.mean((3, 5))).astype(np.uint8)
 
 
-def detector_maps(detector: Detector, shots: list[Shot]) -> list[dict[str, np.ndarray]]:
-    """Every map of a detector, float16."""
-    found = [detector.all_maps(one.image) for one in shots]
-    return [{name: values.astype(np.float16) for name, values in each.items()} for each in found]
+def detector_maps(detector: Detector, shots: list[Shot]) -> list[np.ndarray]:
+    """The map of a detector, float32."""
+    return [detector.map(one.image) for one in shots]
 
 
 def stride_maps(
