@@ -34,7 +34,7 @@ def save(detector: Detector, folder: Path) -> Path:
     """Write ``detector.safetensors``; returns its path."""
     path = Path(folder) / "detector.safetensors"
     values = {name: getattr(detector, name) for name in Notes.model_fields if name != "format"}
-    notes = Notes(format=FORMAT, **values)
+    notes = Notes(format=2, **values)
     arrays = {**feature_flow.parameters(detector.flow), "calibration": detector.calibration}
     with artifacts.clear_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
