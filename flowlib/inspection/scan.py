@@ -119,7 +119,7 @@ def scan(
             else f"{out} holds the scores of {other}: name another folder for those of {source}"
         )
 
-    facts: dict[str, Any] = {"source": str(source.resolve()), "model": str(model), "map": run.map_name, "way": run.way}
+    facts: dict[str, Any] = {"source": str(source.resolve()), "model": str(model)}
     facts |= {"false_alarm_rate": run.rate, "frames": run.frames, "maps": run.maps, "key": run.key}
     try:
         with resuming(out, facts, conflict, InspectionError):

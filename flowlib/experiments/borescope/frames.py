@@ -34,19 +34,14 @@ class Shot(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """Frames by what they are for: normal ones to train, choose and calibrate with, copies of the latter two with a
-    made-up defect, and, of other blades, normal and defective ones to test with."""
+    """Frames by what they are for: normal ones to train with and held ones to choose and calibrate with, copies of the
+    latter with a made-up defect, and, of other blades, normal and defective ones to test with."""
 
     training: list[Shot]
-    choosing: list[Shot]
-    calibrating: list[Shot]
+    held: list[Shot]
     made_up: list[Shot]
     normal: list[Shot]
     defective: list[Shot]
-
-    @property
-    def held(self) -> list[Shot]:
-        return [*self.choosing, *self.calibrating]
 
     @property
     def tested(self) -> list[Shot]:
@@ -74,15 +69,11 @@ def divided(shots: Sequence[Shot], test: Sequence[Shot], seed: int = 0) -> Parts
 
     A frame of a damaged blade that shows no damage is not tested.
     """
-    training, choosing, calibrating = (
-        [shots[i] for i in part] for part in fitting.divided([one.blade for one in shots], seed)
-    )
-    held = choosing + calibrating
+    training, held = ([shots[i] for i in part] for part in fitting.divided([one.blade for one in shots], seed))
     normal = [one for one in test if one.label == "good"]
     return Parts(
         training,
-        choosing,
-        calibrating,
+        held,
         damaged(held, 2 * len(held), seed),
         normal,
         [one for one in test if one.mask.any()],
