@@ -20,7 +20,6 @@ from PIL import Image
 
 from flowlib.detector import storage
 from flowlib.detector.feature_flow import FeatureFlow
-from flowlib.detector.local_ratio import LocalRatio
 from flowlib.detector.model import Detector, DetectorError, Facts, Settings
 from flowlib.explorer import saved
 from flowlib.inspection import ingest, scan, verdicts
@@ -318,14 +317,3 @@ def test_a_conditional_score_does_not_depend_on_batch_or_order(monkeypatch: pyte
     np.testing.assert_allclose(training.score(model, images[::-1], labels[::-1].copy())[::-1], scores, rtol=1e-5)
     monkeypatch.setattr(training, "SCORING_BATCH", 2)
     np.testing.assert_allclose(training.score(model, images, labels), scores, rtol=1e-5)
-
-
-def test_a_local_ratio_does_not_depend_on_batch_or_order():
-    torch.manual_seed(0)
-    ratio = LocalRatio((1, 32, 32)).eval()
-    images = torch.randint(0, 256, (5, 1, 32, 32), dtype=torch.uint8)
-    with torch.inference_mode():
-        together = ratio(images)
-        torch.testing.assert_close(ratio(images.flip(0)).flip(0), together, rtol=1e-5, atol=1e-5)
-        alone = torch.cat([ratio(image[None]) for image in images])
-    torch.testing.assert_close(alone, together, rtol=1e-5, atol=1e-5)

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from flowlib.detector import fitting, made_up
+from flowlib.detector import fitting
+from flowlib.experiments import made_up
 from flowlib.inspection.ingest import ingest
 from flowlib.inspection.media import layout, read_image, read_mask
 from flowlib.runtime.code import code_hash
