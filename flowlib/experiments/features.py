@@ -60,7 +60,7 @@ def folder(path: Path) -> Case:
     """A folder in the layout of MVTec AD."""
     found = layout(Path(path))
     test = [(label, read_image(file), found.masks.get(file)) for label, file in found.test]
-    masks = [np.zeros(i.shape[1:], bool) if m is None else read_mask(m, i.shape[1:]) for _, i, m in test]  # type: ignore[arg-type]
+    masks = [np.zeros(i.shape[1:], bool) if m is None else read_mask(m, i.shape[1:]) for _, i, m in test]
     anomalous = np.array([label != "good" for label, _, _ in test])
     normal = [read_image(file) for file in found.normal]
     return Case(Path(path).name, normal, list(range(len(normal))), [i for _, i, _ in test], anomalous, masks)
