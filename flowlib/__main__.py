@@ -16,6 +16,7 @@ app = typer.Typer(
     help="Normalizing flows for anomaly detection: run the study, or fit a detector on your own normal images.",
     no_args_is_help=True,
 )
+NETWORK = "tf_efficientnet_lite2"  # as flowlib.detector.features has it
 Profile = Annotated[str, typer.Option(help="A file of notebooks/profiles, without .yaml.")]
 
 
@@ -146,7 +147,8 @@ def ingest(
 def fit(
     folder: Annotated[Path, typer.Argument(help="Normal images and videos; of an MVTec AD tree, its train/good.")],
     out: Annotated[Path, typer.Option(help="Folder for the detector.")],
-    size: Annotated[int, typer.Option(help="Longest side in pixels that images are worked on at.")] = 512,
+    features: Annotated[str, typer.Option(help="Network of timm whose features are modelled, or pixels.")] = NETWORK,
+    size: Annotated[int, typer.Option(help="Longest side in pixels that images are worked on at.")] = 256,
     frames: Annotated[int, typer.Option(help="Evenly spread frames of each video.")] = 30,
     seed: int = 0,
 ) -> None:
@@ -155,7 +157,7 @@ def fit(
     from flowlib.detector.model import Settings
     from flowlib.inspection import layouts, normals
 
-    settings = Settings(size=size, seed=seed)  # refused at once where it is wrong
+    settings = Settings(features, size, seed=seed)  # refused at once where it is wrong
     normal = normals.read_normal(folder, frames, size)
     if normal.available > normals.MOST:
         print(f"{len(normal.images)} of about {normal.available} normal images and frames are used, evenly spread")
@@ -172,7 +174,7 @@ def score(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="Folder, video or image.")],
     out: Annotated[Path, typer.Option(help="Folder for scores.csv and pictures, outside of INPUT.")],
     maps: Annotated[bool, typer.Option("--maps", help="Write maps, too: float32 TIFF of each image's size.")] = False,
-    settings: Annotated[Path | None, typer.Option(help="YAML file: map, way, false_alarm_rate.")] = None,
+    settings: Annotated[Path | None, typer.Option(help="YAML file: false_alarm_rate.")] = None,
     false_alarm_rate: Annotated[float | None, typer.Option(help="Of normal images, at most.  [default: 0.05]")] = None,
     frames: Annotated[int, typer.Option(help="Evenly spread frames of each video.")] = 60,
 ) -> None:

@@ -15,7 +15,7 @@ from filelock import FileLock
 from PIL import Image
 
 from flowlib import __main__
-from flowlib.detector import fitting, storage
+from flowlib.detector import storage
 from flowlib.detector.model import Settings
 from flowlib.inspection import ingest
 from flowlib.runtime import parallel
@@ -45,9 +45,7 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             yield executor
 
     monkeypatch.setattr(parallel, "processes", threads)
-    monkeypatch.setattr(Settings.__init__, "__defaults__", (64, 3, 3, 0))  # size, two numbers of steps, seed
-    for name, number in (("PATCHES", 128), ("CROPS", 32), ("DAMAGED", 8)):
-        monkeypatch.setattr(fitting, name, number)
+    monkeypatch.setattr(Settings.__init__, "__defaults__", ("pixels", 64, 3, 0))  # features, size, steps, seed
     monkeypatch.setenv("FLOWLIB_DATA", str(tmp_path / "data"))
 
 
@@ -65,7 +63,7 @@ def test_fit_and_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     model, out = tmp_path / "model", tmp_path / "out"
     assert call(monkeypatch, "fit", normal, "--out", model) == 0
     told = capsys.readouterr()
-    assert "8 of 8 files to train, 2 of 2 files to choose the map, 3 of 3 files to calibrate the threshold" in told.out
+    assert "10 of 10 files to train, 3 of 3 files to calibrate the threshold" in told.out
     assert "a false-alarm rate of 5%; 3 calibration images can guarantee 25.0% and more" in told.out
     assert f"{model / 'detector.safetensors'}" in told.out
     assert "warning: 3 calibration images are too few for a false-alarm rate of 0.05, which takes 19" in told.err
@@ -77,20 +75,19 @@ def test_fit_and_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     assert list(pd.read_csv(out / "scores.csv").columns[:4]) == ["file", "score", "threshold", "anomalous"]
     assert len(list((out / "maps").iterdir())) == len(list((out / "overlays").iterdir())) == 3
 
-    (tmp_path / "settings.yaml").write_text("map: density\nway: mean\nfalse_alarm_rate: 0.5\n")
+    (tmp_path / "settings.yaml").write_text("false_alarm_rate: 0.5\n")
     assert (
         call(monkeypatch, "score", model, tmp_path / "new", "--out", out, "--settings", tmp_path / "settings.yaml") == 0
     )
     table = pd.read_csv(out / "scores.csv")
     known = storage.load(model)
-    row = known.choice.query("map == 'density' and way == 'mean'").index[0]
-    assert table["threshold"][0] == pytest.approx(np.sort(known.calibration[row])[1], abs=1e-5)
+    assert table["threshold"][0] == pytest.approx(np.sort(known.calibration)[1], abs=1e-5)
     (tmp_path / "settings.yaml").write_text("stride: 4\n")
     capsys.readouterr()
     assert (
         call(monkeypatch, "score", model, tmp_path / "new", "--out", out, "--settings", tmp_path / "settings.yaml") == 2
     )
-    assert capsys.readouterr().err == "flowlib: settings have stride: the keys are map, way, false_alarm_rate\n"
+    assert capsys.readouterr().err == "flowlib: settings have stride: the keys are false_alarm_rate\n"
 
 
 def test_one_refused_file_gives_status_1_and_the_rest(

@@ -1,26 +1,23 @@
-"""How a detector is fitted: normal images divided by source, two models trained, a map chosen, scores calibrated."""
+"""How a detector is fitted: normal images divided by source, a flow trained on some, its scores calibrated on the rest.
+
+Images are looked at one after another, and of each only some positions are kept: memory is flat in their number.
+"""
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import asdict
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from flowlib.detector import maps
-from flowlib.detector.choice import DAMAGED, choice_table, chosen, damaged_image, readings
-from flowlib.detector.model import FLOW, PATCH, Detector, DetectorError, Settings, working
-from flowlib.detector.patches import random_patches
-from flowlib.runtime import artifacts, parallel
-from flowlib.runtime.artifacts import Arrays, Artifact
-from flowlib.runtime.code import code_hash
-from flowlib.training import Model, Recipe, build, computed_with, load_parameters, to_numpy, train
+from flowlib.detector import feature_flow, features
+from flowlib.detector.model import Detector, DetectorError, Facts, Settings, working
+from flowlib.runtime import parallel
 
-SHARES = (0.6, 0.15, 0.25)  # of the normal images: to train, to choose, to calibrate
-CROP = 96  # pixels on a side of what the local ratio is trained on
-PATCHES, CROPS = 8192, 1024  # their numbers
-KNOWN = 40  # training images, at most, that the maps are fitted on
+CALIBRATING = 0.25  # of the normal images' sources
+POSITIONS = 60_000  # that the flow is trained on
+USUAL = 4000  # of them, whose likelihoods are what is usual
+CHUNK = 16  # images a job
 
 
 def fit(
@@ -31,99 +28,83 @@ def fit(
 ) -> Detector:
     """Fit on normal images, uint8 ``(C, H, W)`` each, of any sizes from 32x32 pixels on, grey and colour mixed.
 
-    `sources` says what each image came from, such as its video: a source is never divided. `executor` runs the
-    training; by default `flowlib.runtime.parallel.workers`. A fit that was interrupted goes on where it was.
+    `sources` says what each image came from, such as its video: a source is never divided. `executor` runs the jobs; by
+    default `flowlib.runtime.parallel.workers`. A flow that was trained on the same is found again.
 
-    Raises DetectorError without an image, where one is smaller than 32x32, or without a source for each.
+    Raises DetectorError without an image, where one is smaller than 32x32, or without a source for each; FeatureError
+    where `settings.features` cannot be had (the default falls back to pixels, and says so).
     """
     settings = settings or Settings()
     if len(images) == 0:
         raise DetectorError("there is no normal image to fit on: add images or videos of good parts")
     if sources is not None and len(sources) != len(images):
         raise DetectorError(f"there are {len(sources)} sources for {len(images)} images: give one for each")
+    settings = replace(settings, features=features.available(settings.features))
     channels = max(len(image) for image in images)
     worked = [working(image, settings.size, channels) for image in images]
     names = list(range(len(images))) if sources is None else list(sources)
     if executor is None:
         with parallel.workers() as pool:
-            return _fit(worked, names, channels, settings, pool)
-    return _fit(worked, names, channels, settings, executor)
+            return fit_worked(worked, names, channels, settings, pool)
+    return fit_worked(worked, names, channels, settings, executor)
 
 
-def _fit(
+def fit_worked(
     images: list[np.ndarray], sources: list[Any], channels: int, settings: Settings, executor: Executor
 ) -> Detector:
-    parts = divided(sources, settings.seed)
-    training, choosing, calibrating = ([images[i] for i in part] for part in parts)
-    side = min(CROP, *(8 * (min(image.shape[1:]) // 8) for image in images))
-    seed = settings.seed
-    ratio_recipe = Recipe("LocalRatio", {}, settings.ratio_steps, 8, learning_rate=3e-3, seed=seed)
-    flow_recipe = Recipe("Glow", FLOW, settings.flow_steps, 16, seed=seed)
-    jobs = [(training, CROPS, side, ratio_recipe), (training, PATCHES, PATCH, flow_recipe)]
-    ratio, flow = (
-        restored(found, recipe, (channels, size, size))
-        for found, (_, _, size, recipe) in zip(parallel.run(trained, jobs, executor, "training"), jobs, strict=True)
+    """`fit` of images that `working` gave."""
+    training, calibrating = divided(sources, settings.seed)
+    each = -(-POSITIONS // len(training))
+    jobs = [([(i, images[i]) for i in some], each, settings) for some in chunks(training)]
+    vectors = np.concatenate(parallel.run(some_vectors, jobs, executor, "features"))
+    job = (vectors, settings.steps, settings.seed)
+    (arrays,) = parallel.run(feature_flow.trained, [job], executor, "training")
+    flow = feature_flow.restored(arrays)
+    usual = feature_flow.nll(flow, vectors[:: 1 + len(vectors) // USUAL].astype(np.float32))
+    lower, middle, upper = (float(value) for value in np.quantile(usual, [0.1, 0.5, 0.9]))
+    facts = Facts(
+        images=(len(training), len(calibrating)),
+        sources=(len({sources[i] for i in training}), len({sources[i] for i in calibrating})),
+        shared=np.array_equal(training, calibrating),
     )
-    few = min(KNOWN, len(training))
-    known = maps.fit(flow, ratio, [training[i * len(training) // few] for i in range(few)], seed)  # of all sources
-    models = (known, flow.state_dict(), ratio.state_dict(), channels, side)
-    rng = np.random.default_rng(seed)
-    copied = [i * max(1, len(choosing) // DAMAGED) % len(choosing) for i in range(DAMAGED)]  # of all sources
-    damaged = [damaged_image(choosing[i], choosing, rng) for i in copied]
-    nothing = [np.zeros(image.shape[1:], dtype=bool) for image in (*choosing, *calibrating)]
-    work = [*zip((*choosing, *calibrating), nothing, strict=True), *damaged]
-    chunks = [(*models, work[i : i + 8]) for i in range(0, len(work), 8)]
-    read = [row for chunk in parallel.run(readings, chunks, executor, "choosing and calibrating") for row in chunk]
-    normal, held, changed = np.split(np.arange(len(work)), [len(choosing), len(choosing) + len(calibrating)])
-    choice = choice_table([read[i] for i in normal], [read[i] for i in changed])
-    of_damaged = [sources[parts[1][i]] for i in copied]
-    best = choice.loc[chosen(choice, [read[i] for i in normal], [read[i] for i in changed], of_damaged)]
-    calibration = np.stack([read[i].scores.ravel() for i in held], axis=1)  # (maps * ways, n)
-    levels = {
-        name: float(np.quantile(np.concatenate([read[i].background[m] for i in held]), 0.995))
-        for m, name in enumerate(maps.NAMES)
-    }
-    facts = {
-        "images": [len(training), len(choosing), len(calibrating)],
-        "sources": [len({sources[i] for i in part}) for part in parts],
-        "shared": len(set(map(tuple, parts))) == 1,
-    }
-    return Detector(
-        settings, channels, flow, ratio, known, choice, calibration, levels, best["map"], best["way"], facts
-    )
+    begun = Detector(settings, channels, flow, middle, max(upper - lower, 1e-6), np.empty(0), 0.0, facts)
+    readings = [(begun, [images[i] for i in some]) for some in chunks(calibrating)]
+    read = [one for part in parallel.run(scores_and_pixels, readings, executor, "calibrating") for one in part]
+    level = max(float(np.quantile(np.concatenate([pixels for _, pixels in read]), 0.995)), 1e-6)
+    return replace(begun, calibration=np.array([score for score, _ in read]), level=level)
 
 
-def divided(sources: Sequence[Any], seed: int) -> list[np.ndarray]:
-    """Indices of the images to train, choose and calibrate on; all, thrice, where there are under four sources."""
+def divided(sources: Sequence[Any], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the images to train and to calibrate on; all, twice, where there are under four sources."""
     names = list(dict.fromkeys(sources))
     if len(names) < 4:
-        return [np.arange(len(sources))] * 3
+        return np.arange(len(sources)), np.arange(len(sources))
     order = np.random.default_rng(seed).permutation(len(names))
-    sizes = [max(1, round(share * len(names))) for share in SHARES]
-    groups = np.split(order, [len(names) - sizes[1] - sizes[2], len(names) - sizes[2]])
-    of_source = {name: group for group, members in enumerate(groups) for name in (names[i] for i in members)}
-    group = np.array([of_source[source] for source in sources])
-    return [np.flatnonzero(group == g) for g in range(3)]
+    held = {names[i] for i in order[: round(CALIBRATING * len(names))]}
+    calibrating = np.array([source in held for source in sources])
+    return np.flatnonzero(~calibrating), np.flatnonzero(calibrating)
 
 
-def trained(images: list[np.ndarray], n: int, side: int, recipe: Recipe) -> Arrays:
-    """One job: the parameters of a model trained on `n` random patches of the images."""
-    patches = random_patches(images, n, side, recipe.seed)
-
-    def make(checkpoint: Path) -> Artifact:
-        model, _ = train(patches, recipe, checkpoint)
-        return Artifact({f"model.{name}": to_numpy(value) for name, value in model.state_dict().items()}, {})
-
-    parts = {
-        "patches": artifacts.array_hash(patches),
-        "recipe": asdict(recipe),
-        "code": code_hash(__name__),
-        **computed_with(),
-    }
-    return artifacts.cached("detector", parts, make).arrays
+def chunks(indices: np.ndarray) -> list[np.ndarray]:
+    return [indices[i : i + CHUNK] for i in range(0, len(indices), CHUNK)]
 
 
-def restored(found: Arrays, recipe: Recipe, shape: tuple[int, int, int]) -> Any:
-    model: Model = build(recipe, shape)
-    load_parameters(model, Artifact(found, {}))
-    return model.eval()
+# --- jobs ------------------------------------------------------------------------------------------------------------
+
+
+def some_vectors(numbered: list[tuple[int, np.ndarray]], each: int, settings: Settings) -> np.ndarray:
+    """Features at up to `each` random positions of each image, float16 ``(n, D)``; they follow from its number."""
+    extract = features.features(settings.features)
+    out = []
+    for number, image in numbered:
+        found = extract(features.fitted(image, settings.size)[0])
+        columns = found.reshape(len(found), -1).T
+        rng = np.random.default_rng((settings.seed, int(number)))
+        out.append(columns[rng.permutation(len(columns))[:each]].astype(np.float16))
+    return np.concatenate(out)
+
+
+def scores_and_pixels(begun: Detector, images: list[np.ndarray]) -> list[tuple[float, np.ndarray]]:
+    """Of each image the score, and every 64th pixel of its map."""
+    found = [begun.working_map(image) for image in images]
+    return [(begun.score(values), values[4::8, 4::8].ravel()) for values in found]

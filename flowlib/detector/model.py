@@ -1,32 +1,27 @@
-"""A detector for a user's own pictures: fitted on normal ones alone, its choices too, with a calibrated threshold.
+"""A detector for a user's own pictures: fitted on normal ones alone, with a calibrated threshold and nothing to choose.
 
-The normal images are divided, by video and never by frame, into three parts. The first trains the flow and the local
-ratio and tells what their maps look like on normal images (`flowlib.detector.maps`). The second chooses the map and how
-a map becomes an image's score: by how well made-up defects of kinds that nothing was trained on are found
-(`made_up.CHOICE`). A map that knows the place must beat the best one that does not by more than a standard error, as it
-presumes more. The third, which no choice has seen, sets the threshold (`metrics.conformal_threshold`).
+Its map is the negative log-likelihood of a frozen network's features (`flowlib.detector.features`) under a flow that
+saw those of normal images (`flowlib.detector.feature_flow`), position by position. An image's score is the mean of its
+map's highest `SHARE`: a defect fills a part of the image, seldom one position or all of them. Some of the normal
+images, by video and never by frame, are kept from training and set the threshold (`metrics.conformal_threshold`).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 from PIL import Image
 from scipy.ndimage import label
 
-from flowlib.detector import maps
-from flowlib.detector.local_ratio import LocalRatio
-from flowlib.glow import Glow
+from flowlib.detector import features as networks
+from flowlib.detector.feature_flow import FeatureFlow, nll_map
 from flowlib.metrics import conformal_threshold
-from flowlib.runtime.artifacts import Arrays
 
-SMALLEST = 32  # pixels of an image's shorter side: one patch of the flow
-PATCH = 32  # pixels on a side of what the flow is trained on
-FLOW: dict[str, Any] = {"levels": 2, "steps": 8, "hidden_channels": 32}
-LARGEST_SHARES = {"maximum": 0.0, "top 0.1 %": 0.001, "top 1 %": 0.01, "mean": 1.0}  # of a map's pixels: image scores
+SMALLEST = 32  # pixels of the shorter side of an image
+PATCH = 32  # pixels on a side of a patch of the thesis
+SHARE = 0.1  # of a map's pixels, the highest, whose mean is an image's score
+LARGEST_SHARES = {"maximum": 0.0, "top 0.1 %": 0.001, "top 1 %": 0.01, "mean": 1.0}  # ways to a score, for comparison
 
 
 class DetectorError(ValueError):
@@ -37,19 +32,33 @@ class DetectorError(ValueError):
 class Settings:
     """How a detector is fitted; the defaults are meant for all.
 
-    size: longest side in pixels that images are worked on at; larger ones are reduced to it, smaller ones left.
-    flow_steps, ratio_steps: gradient steps of the two models.
-    seed: of the division, the training and the made-up defects.
+    features: a network of timm, or "pixels" (`flowlib.detector.features`).
+    size: longest side in pixels that images are worked on at: larger ones are reduced to it, smaller ones enlarged.
+    steps: gradient steps of the flow.
+    seed: of the division and the training.
     """
 
-    size: int = 512
-    flow_steps: int = 400
-    ratio_steps: int = 800
+    features: str = networks.NETWORK
+    size: int = 256
+    steps: int = 1200
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.size < SMALLEST or min(self.flow_steps, self.ratio_steps) < 1:
-            raise DetectorError(f"size must be at least {SMALLEST}, flow_steps and ratio_steps at least 1: {self}")
+        if self.size < SMALLEST or self.steps < 1 or self.seed < 0:
+            raise DetectorError(f"size must be at least {SMALLEST}, steps at least 1 and seed at least 0: {self}")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a detector was fitted on.
+
+    images, sources: their numbers, of those that trained and of those that calibrated. shared: whether the same images
+    did both, for want of sources.
+    """
+
+    images: tuple[int, int]
+    sources: tuple[int, int]
+    shared: bool
 
 
 class Region(NamedTuple):
@@ -65,64 +74,40 @@ class Region(NamedTuple):
 class Detector:
     """What `fit` makes and `load` reads.
 
-    channels: 1 or 3. known: of `maps.fit`. choice: a row a map and way to an image's score, with how well made-up
-    defects were found. calibration: for each of these rows, the scores of the calibration images, ``(rows, n)``;
-    levels: for each map, the value that one of 200 of their pixels exceeds. map_name, way: what is used.
+    channels: 1 or 3. middle, width: median of the NLL in nats at positions of the training images, and what lies
+    between their quantiles 0.1 and 0.9; maps and scores count in such widths from the middle. calibration: the scores
+    of the calibration images, float64 ``(n,)``. level: one of 200 of their pixels exceeds it.
     """
 
     settings: Settings
     channels: int
-    flow: Glow
-    ratio: LocalRatio
-    known: Arrays
-    choice: pd.DataFrame
+    flow: FeatureFlow
+    middle: float
+    width: float
     calibration: np.ndarray
-    levels: dict[str, float]
-    map_name: str
-    way: str
-    facts: dict[str, Any]
-
-    @cached_property
-    def row(self) -> int:
-        chosen = (self.choice["map"] == self.map_name) & (self.choice["way"] == self.way)
-        if not chosen.any():
-            raise DetectorError(
-                f"map is {self.map_name!r} and way {self.way!r}: choose one of {', '.join(maps.NAMES)}, and one of "
-                f"{', '.join(LARGEST_SHARES)}"
-            )
-        return int(np.flatnonzero(chosen)[0])
-
-    @property
-    def level(self) -> float:
-        """Pixels of the chosen map above this are marked."""
-        return self.levels[self.map_name]
+    level: float
+    facts: Facts
 
     def lowest_rate(self) -> float:
         """The lowest false-alarm rate that the number of calibration images can guarantee."""
-        return 1 / (self.calibration.shape[1] + 1)
+        return 1 / (len(self.calibration) + 1)
 
     def threshold(self, false_alarm_rate: float = 0.05) -> float:
         """Normal images score above it with at most `false_alarm_rate`, or `lowest_rate()` where that is higher."""
-        scores = self.calibration[self.row]
-        return min(conformal_threshold(scores, false_alarm_rate), float(scores.max()))
+        return min(conformal_threshold(self.calibration, false_alarm_rate), float(self.calibration.max()))
 
     def map(self, image: np.ndarray) -> np.ndarray:
-        """The chosen map of a uint8 image ``(C, H, W)`` of any size, float32 ``(H, W)`` of the image's own."""
+        """How far each pixel of a uint8 image ``(C, H, W)`` of any size is from normal, float32 ``(H, W)``."""
         return resized(self.working_map(image), image.shape[1:])
 
     def working_map(self, image: np.ndarray) -> np.ndarray:
-        """The chosen map at the size the image is worked on, float32 ``(h, w)``: `score` and thresholds are of it."""
-        worked = working(image, self.settings.size, self.channels)
-        return maps.maps(self.known, self.flow, self.ratio, worked)[self.map_name]
-
-    def all_maps(self, image: np.ndarray) -> dict[str, np.ndarray]:
-        """Every map of `maps.NAMES`, float32 ``(H, W)`` of the image's own size."""
-        found = maps.maps(self.known, self.flow, self.ratio, working(image, self.settings.size, self.channels))
-        return {name: resized(values, image.shape[1:]) for name, values in found.items()}
+        """The map at the size the image is worked on, float32 ``(h, w)``: `score` and thresholds are of it."""
+        nll = pixel_nll(self.flow, working(image, self.settings.size, self.channels), self.settings)
+        return (nll - np.float32(self.middle)) / np.float32(self.width)
 
     def score(self, values: np.ndarray) -> float:
         """An image's score from its `working_map`: the mean of the map's highest pixels, higher is more anomalous."""
-        return image_score(values, LARGEST_SHARES[self.way])
+        return image_score(values, SHARE)
 
     def score_samples(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Scores ``(N,)`` of uint8 images ``(C, H, W)``, higher is more anomalous."""
@@ -131,6 +116,12 @@ class Detector:
     def predict(self, images: Sequence[np.ndarray], false_alarm_rate: float = 0.05) -> np.ndarray:
         """Whether each image is anomalous, bool ``(N,)``."""
         return self.score_samples(images) > self.threshold(false_alarm_rate)
+
+
+def pixel_nll(flow: FeatureFlow, image: np.ndarray, settings: Settings) -> np.ndarray:
+    """NLL in nats at each pixel of an image that `working` gave, float32, enlarged where it was small."""
+    enlarged, shape = networks.fitted(image, settings.size)
+    return networks.at_pixels(nll_map(flow, networks.features(settings.features)(enlarged)), shape)
 
 
 # --- images and maps -------------------------------------------------------------------------------------------------

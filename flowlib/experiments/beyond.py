@@ -15,9 +15,8 @@ from scipy.ndimage import gaussian_filter
 from flowlib import training
 from flowlib.baselines import KNearestNeighbours, PCAReconstruction, jpegls_size
 from flowlib.datasets import by_class, check_images, load
-from flowlib.detector import made_up
-from flowlib.detector.local_ratio import CHANGES, pixel_statistics, train_ratio
-from flowlib.experiments import squares
+from flowlib.experiments import made_up, squares
+from flowlib.experiments.local_ratio import CHANGES, pixel_statistics, train_ratio
 from flowlib.glow import Glow
 from flowlib.metrics import Interval, auroc, auroc_interval
 from flowlib.runtime import artifacts

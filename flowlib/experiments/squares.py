@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from flowlib import training
 from flowlib.baselines import COVARIATES, KNearestNeighbours, PCAReconstruction
 from flowlib.datasets import add_squares, by_class
-from flowlib.detector import made_up
-from flowlib.detector.local_ratio import flow_statistics, pixel_statistics, train_ratio
+from flowlib.experiments import made_up
+from flowlib.experiments.local_ratio import flow_statistics, pixel_statistics, train_ratio
 from flowlib.glow import Glow
 from flowlib.metrics import (
     Interval,

@@ -11,7 +11,6 @@ import ipywidgets
 import numpy as np
 from ipywidgets import HTML, Box, HBox, Layout, VBox
 
-from flowlib.detector.model import LARGEST_SHARES
 from flowlib.explorer import panels, saved
 from flowlib.explorer.parts import COLUMN, STYLE, Kept, dropdown, heading, looks
 from flowlib.explorer.pictures import ExplorerError
@@ -45,7 +44,7 @@ class BorescopeTab:
         self.index = ipywidgets.IntSlider(0, 0, len(explorer.pictures) - 1, **looks("picture"))
         self.model = dropdown("model", list(explorer.methods))
         self.map = dropdown("score", list(explorer.method.scores))
-        self.way = dropdown("of a picture", list(LARGEST_SHARES), view.way)
+        self.way = dropdown("of a picture", list(explorer.ways(view.model)), view.way)
         strides = [("dense" if stride == DENSE else str(stride), stride) for stride in STRIDES]
         self.stride = ipywidgets.SelectionSlider(options=strides, value=view.stride, **looks("stride (px)"))
         self.window = ipywidgets.SelectionSlider(options=WINDOWS, value=view.window, **looks("window (px)"))
@@ -245,6 +244,8 @@ class BorescopeTab:
             self.index.value = state.index
             if tuple(self.map.options) != state.method.scores:
                 self.map.options = state.method.scores
+            if tuple(self.way.options) != state.ways(view.model):
+                self.way.options = state.ways(view.model)
             for name in ("model", "map", "way", "stride", "window", "opacity"):
                 getattr(self, name).value = getattr(view, name)
             self.stride.disabled = self.window.disabled = own

@@ -11,17 +11,16 @@ import numpy as np
 import torch
 
 from flowlib.autoencoders import ConvAutoencoder
-from flowlib.detector import fitting, maps, storage
-from flowlib.detector.fitting import restored
+from flowlib.detector import fitting, storage
 from flowlib.detector.model import PATCH, Detector, DetectorError, Settings
 from flowlib.detector.patches import labelled_patches, padded, position_nll, random_patches
 from flowlib.experiments.borescope.frames import Shot
 from flowlib.explorer.pictures import Picture
 from flowlib.glow import Glow
 from flowlib.runtime import artifacts, parallel
-from flowlib.runtime.artifacts import Arrays
+from flowlib.runtime.artifacts import Arrays, Artifact
 from flowlib.runtime.code import code_hash
-from flowlib.training import Recipe, computed_with, to_device_of, to_numpy, trained
+from flowlib.training import Recipe, build, computed_with, load_parameters, to_device_of, to_numpy, trained
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Method:
 
     scores: names of its maps; unit: theirs. pixels: of a picture, the value of each pixel, ``(h, w)``, of which windows
     take the sum or mean. patches: of a picture's patches ``(n, C, p, p)``, the score of each, ``(n,)``. A detector
-    makes all its maps at once, dense, and brings its own calibration: stride and window mean nothing to it.
+    has one map, dense, and brings its own calibration: stride and window mean nothing to it.
     """
 
     scores: tuple[str, ...]
@@ -64,9 +63,16 @@ def train_methods(
 
 
 def parameters(images: np.ndarray, recipe: Recipe, labels: np.ndarray | None = None) -> Arrays:
-    """One job: the parameters of a trained model, as `detector.restored` takes them."""
+    """One job: the parameters of a trained model, as `restored` takes them."""
     state = trained(images, recipe, labels).state_dict()
     return {f"model.{name}": to_numpy(value) for name, value in state.items()}
+
+
+def restored(arrays: Arrays, recipe: Recipe, shape: tuple[int, int, int]) -> Any:
+    """The model of a recipe with the parameters that `parameters` found."""
+    model = build(recipe, shape)
+    load_parameters(model, Artifact(arrays, {}))
+    return model.eval()
 
 
 def flow_method(flow: Glow, views: int = 0) -> Method:
@@ -118,7 +124,7 @@ def autoencoder_method(arrays: Arrays, options: Mapping[str, Any]) -> Method:
 
 
 def detector_method(fitted: Detector) -> Method:
-    return Method(maps.NAMES, "normal widths", detector=fitted)
+    return Method((fitted.settings.features,), "normal widths", detector=fitted)
 
 
 def kept_detector(

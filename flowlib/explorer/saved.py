@@ -12,12 +12,12 @@ from flowlib.runtime import artifacts
 
 
 def settings_yaml(view: View, rate: float | None = None) -> str:
-    """What ``python -m flowlib score MODEL_DIR INPUT --settings FILE`` reads: map, way and false-alarm rate.
+    """What ``python -m flowlib score MODEL_DIR INPUT --settings FILE`` reads: the false-alarm rate.
 
     `rate` is the one that a threshold set by hand keeps.
     """
     rate = view.false_alarm_rate if view.threshold is None or rate is None else rate
-    return yaml.safe_dump({"map": view.map, "way": view.way, "false_alarm_rate": round(rate, 6)}, sort_keys=False)
+    return yaml.safe_dump({"false_alarm_rate": round(rate, 6)})
 
 
 def view_yaml(view: View) -> str:

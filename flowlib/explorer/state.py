@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from flowlib.detector import maps
-from flowlib.detector.model import LARGEST_SHARES, PATCH, Region, Settings, image_score, resized, working, worst_region
+from flowlib.detector.model import LARGEST_SHARES, PATCH, SHARE, Region, Settings, image_score, resized, worst_region
 from flowlib.detector.patches import corners, patch_map, stitch, window_sums
 from flowlib.explorer.background import Background, Tick
 from flowlib.explorer.models import Method
@@ -25,6 +24,7 @@ DENSE = 0  # in place of a stride: one pass over the whole picture, windows ever
 STRIDES = (8, 16, 32, DENSE)  # pixels
 WINDOWS = (16, 24, 32, 48, 64)  # pixels
 KEPT_MAPS, KEPT_PIXELS = 64, 400
+OWN_WAY = f"top {SHARE:.0%}"  # from a detector's map to a picture's score
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,13 @@ class Key(NamedTuple):
 
 
 class Made(NamedTuple):
-    """A map, float32 ``(h, w)``, the number of patches or windows it is made of, and the seconds it took."""
+    """A map, float32 ``(h, w)``, the number of patches or windows it is made of, the seconds it took, and the score of
+    its picture where it has its own."""
 
     values: np.ndarray
     patches: int
     seconds: float
+    scores: dict[str, float] | None = None
 
 
 class Explorer:
@@ -124,17 +126,20 @@ class Explorer:
         """The map and way that a model begins with."""
         if model not in self.methods:
             raise ExplorerError(f"model is {model!r}: choose one of {', '.join(self.methods)}")
-        chosen = self.methods[model].detector
-        if chosen is not None:
-            return {"map": chosen.map_name, "way": chosen.way}
+        if self.methods[model].detector is not None:
+            return {"map": self.methods[model].scores[0], "way": OWN_WAY}
         return {"map": self.methods[model].scores[0], "way": View.way}
+
+    def ways(self, model: str) -> tuple[str, ...]:
+        """From a map to a picture's score; a detector has its own."""
+        return tuple(LARGEST_SHARES) if self.methods[model].detector is None else (OWN_WAY,)
 
     def check(self, view: View) -> None:
         """Raise ExplorerError where a view asks for what there is not."""
         self.defaults(view.model)
         for name, value, choices in (
             ("map", view.map, self.methods[view.model].scores),
-            ("way", view.way, tuple(LARGEST_SHARES)),
+            ("way", view.way, self.ways(view.model)),
             ("stride", view.stride, STRIDES),
             ("window", view.window, WINDOWS),
         ):
@@ -166,7 +171,7 @@ class Explorer:
     def scale(self) -> tuple[float, float] | None:
         """The middle of normal pixels, and what one in 200 exceeds."""
         if self.method.detector is not None:
-            return 0.0, self.method.detector.levels[self.view.map]
+            return 0.0, self.method.detector.level
         return self._scales.get((self.view.model, self.view.map, self.view.window))
 
     def colours(self) -> tuple[float, float] | None:
@@ -178,8 +183,8 @@ class Explorer:
 
     def normal_scores(self) -> np.ndarray | None:
         """Scores of all held-out normal pictures."""
-        if (own := self.method.detector) is not None:
-            return own.calibration[replace(own, map_name=self.view.map, way=self.view.way).row]
+        if self.method.detector is not None:
+            return self.method.detector.calibration
         found = [self._scores.get(self.key(picture)) for picture in self.normals]
         return None if None in found else np.array([each[self.view.way] for each in found if each is not None])
 
@@ -263,22 +268,23 @@ class Explorer:
         tick(0, 1, "map")
         for name, made in self._made(view, picture, tick).items():
             own = key._replace(map=name)
-            self._scores[own] = {way: image_score(made.values, share) for way, share in LARGEST_SHARES.items()}
+            self._scores[own] = made.scores or {
+                way: image_score(made.values, share) for way, share in LARGEST_SHARES.items()
+            }
             if keep:
                 self._maps[own] = made
         trim(self._maps, KEPT_MAPS)
 
     def _made(self, view: View, picture: Picture, tick: Tick) -> dict[str, Made]:
-        """The map that a view wants of a picture, or all maps of a detector."""
+        """The map that a view wants of a picture."""
         began = time.perf_counter()
         method = self.methods[view.model]
         h, w = picture.image.shape[1:]
         if method.detector is not None:
-            own = method.detector
-            image = working(picture.image, own.settings.size, own.channels)
-            found = maps.maps(own.known, own.flow, own.ratio, image)
+            worked = method.detector.working_map(picture.image)
+            scores = {OWN_WAY: method.detector.score(worked)}
             seconds = time.perf_counter() - began
-            return {name: Made(resized(values, (h, w)), h * w, seconds) for name, values in found.items()}
+            return {view.map: Made(resized(worked, (h, w)), h * w, seconds, scores)}
         assert method.pixels is not None
         assert method.patches is not None
         window = min(view.window, h // 8 * 8, w // 8 * 8)

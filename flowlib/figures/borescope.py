@@ -155,29 +155,3 @@ def calibration(table: pd.DataFrame) -> Figure:
         axes.set(xlabel="nominal false-alarm rate", ylabel="false alarms (% of normal frames)", ylim=(0, None))
         axes.legend(loc="upper left")
     return figure
-
-
-def choice(table: pd.DataFrame) -> Figure:
-    """What made-up defects said of each map, and what the test's say. Columns: map, found, actual, chosen (bool)."""
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(8.5, 6))
-        middle, gap = table["found"].median(), 0.035 * np.ptp(table["actual"])
-        above = {True: -np.inf, False: -np.inf}  # the height of the last label to the left and to the right
-        for row in table.sort_values("actual").itertuples():
-            colour, marker = (RED, "D") if row.chosen else (BLUE, "o")
-            axes.plot(row.found, row.actual, marker=marker, color=colour, ms=9)
-            left = row.found > middle
-            above[left] = max(row.actual, above[left] + gap)
-            axes.annotate(
-                row.map,
-                (row.found, above[left]),
-                (-9 if left else 9, 0),
-                textcoords="offset points",
-                ha="right" if left else "left",
-                va="center",
-                fontsize=11,
-            )
-        axes.set(xlabel="made-up defects on held-out normals (what the choice sees)", ylabel="defects of the test set")
-        axes.set_title("mean of image and pixel AUROC; red: chosen", loc="left")
-        axes.margins(x=0.2)
-    return figure

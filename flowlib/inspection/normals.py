@@ -43,7 +43,7 @@ class Normal(NamedTuple):
     notes: list[str]
 
 
-def read_normal(folder: Path, video_frames_each: int = 30, size: int = 512, most: int = MOST) -> Normal:
+def read_normal(folder: Path, video_frames_each: int = 30, size: int = 256, most: int = MOST) -> Normal:
     """Read the normal files of a folder (`flowlib.inspection.layouts.layout`): images, and evenly spread frames of
     each video.
 
@@ -150,18 +150,14 @@ def named(error: Exception, path: Path) -> str:
 
 def described(detector: Detector, rate: float = RATE) -> list[str]:
     """What a fit came to, in lines for people."""
-    train, choose, calibrate = (
+    train, calibrate = (
         f"{images} of {sources} file{'s' if sources > 1 else ''}"
-        for images, sources in zip(detector.facts["images"], detector.facts["sources"], strict=True)
+        for images, sources in zip(detector.facts.images, detector.facts.sources, strict=True)
     )
-    chosen, plain = detector.choice.iloc[detector.row], detector.choice.query("map == 'likelihood'")
-    n, least = detector.calibration.shape[1], detector.lowest_rate()
+    n, least = len(detector.calibration), detector.lowest_rate()
     lines = [
-        f"images: {train} to train, {choose} to choose the map, {calibrate} to calibrate the threshold",
-        f"map {detector.map_name!r}, scored by its {detector.way!r}: of {len(detector.choice)} choices it finds "
-        f"made-up defects best (AUROC of pixels {chosen['pixels']:.3f}, of images {chosen['images']:.3f}; "
-        f"the plain likelihood {plain['pixels'].max():.3f} and {plain['images'].max():.3f}), of kinds "
-        "that nothing was trained on",
+        f"images: {train} to train, {calibrate} to calibrate the threshold",
+        f"map: negative log-likelihood of {detector.settings.features} under a flow",
         f"threshold {detector.threshold(rate):.4g} at a false-alarm rate of {rate:.0%}; {n} calibration images can "
         f"guarantee {least:.1%} and more",
     ]
@@ -170,11 +166,11 @@ def described(detector: Detector, rate: float = RATE) -> list[str]:
 
 def warnings(detector: Detector, rate: float = RATE) -> list[str]:
     """What the threshold cannot promise, in lines for people."""
-    n, least = detector.calibration.shape[1], detector.lowest_rate()
-    needed, sources = ceil(1 / Fraction(str(rate))) - 1, detector.facts["sources"][2]
-    if detector.facts["shared"]:
+    n, least = len(detector.calibration), detector.lowest_rate()
+    needed, sources = ceil(1 / Fraction(str(rate))) - 1, detector.facts.sources[1]
+    if detector.facts.shared:
         return [
-            "warning: fitted on fewer than 4 normal files, so that the same images train, choose and calibrate: the "
+            "warning: fitted on fewer than 4 normal files, so that the same images train and calibrate: the "
             "threshold guarantees nothing and will give false alarms; add normal images or videos"
         ]
     if least > rate:

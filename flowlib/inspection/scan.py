@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import BrokenExecutor, Executor, as_completed
 from contextlib import ExitStack
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,7 +33,7 @@ from flowlib.runtime.files import is_of_name, readable, replacing, resuming
 from flowlib.training import computed_with
 
 PROCESSES_FROM = 12  # pictures: fewer are scored before other processes would have started
-SETTINGS = ("map", "way", "false_alarm_rate")
+SETTINGS = ("false_alarm_rate",)
 
 
 class InspectionError(ValueError):
@@ -58,8 +57,6 @@ class Run(NamedTuple):
     model: Path
     out: Path
     source: str
-    map_name: str
-    way: str
     rate: float
     frames: int
     maps: bool
@@ -83,7 +80,7 @@ def scan(
     source: a file or a folder; of a folder with ``train`` and ``test`` (MVTec AD), the files of ``test``.
     out: a folder, not in `source`. Run again, it goes on: files that are in its scores.csv, and neither changed nor
         refused, are left as they are if detector and settings are the same. A file's results appear together.
-    settings: any of "map", "way" (of `Detector.choice`) and "false_alarm_rate", in place of the detector's and 0.05.
+    settings: "false_alarm_rate", in place of 0.05.
     frames: evenly spread ones of each video are scored, or all of a shorter one. Rows with markings in the corners are
         left out (`normals.unmarked`): they are dimmed in overlays and 0 in maps.
     maps: write the maps, too.
@@ -111,7 +108,7 @@ def scan(
     ------
     InspectionError: an argument is wrong, `out` lies in `source`, is of another source, in use or not writable, or no
         file could be read.
-    DetectorError: there is no detector, or it has not the map or way of `settings`.
+    DetectorError: there is no detector.
     MediaError: a file of ``test`` has no label.
     """
     model, source, out = Path(model), Path(source), Path(out)
@@ -128,7 +125,7 @@ def scan(
             else f"{out} holds the scores of {other}: name another folder for those of {source}"
         )
 
-    facts: dict[str, Any] = {"source": str(source.resolve()), "model": str(model), "map": run.map_name, "way": run.way}
+    facts: dict[str, Any] = {"source": str(source.resolve()), "model": str(model)}
     facts |= {"false_alarm_rate": run.rate, "frames": run.frames, "maps": run.maps, "key": run.key}
     try:
         with resuming(out, facts, conflict, InspectionError):
@@ -149,36 +146,19 @@ def new_run(model: Path, source: Path, out: Path, settings: Mapping[str, Any], f
     """Check what was asked for before anything is written."""
     if unknown := [str(name) for name in settings if name not in SETTINGS]:
         raise InspectionError(f"settings have {', '.join(unknown)}: the keys are {', '.join(SETTINGS)}")
-    for name in ("map", "way"):
-        if not isinstance(settings.get(name, ""), str):
-            raise InspectionError(
-                f"{name} is {settings[name]!r}, it must be one of the names in the detector's choice.csv"
-            )
     rate = settings.get("false_alarm_rate", RATE)
     if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < 1:
         raise InspectionError(f"false_alarm_rate is {rate!r}, it must lie between 0 and 1, such as 0.05")
     if frames < 1:
         raise InspectionError(f"frames is {frames}, it must be at least 1")
-    detector = load(model)
-    detector = replace(detector, map_name=settings.get("map", detector.map_name), way=settings.get("way", detector.way))
-    detector.row  # noqa: B018  # raises where there is no such choice
+    load(model)  # raises where there is no detector
     parts = {
         "detector": hashlib.sha256((model / "detector.safetensors").read_bytes()).hexdigest(),
         "code": code_hash(__name__),
         **computed_with(),
-        "settings": [detector.map_name, detector.way, rate, frames, maps],
+        "settings": [rate, frames, maps],
     }
-    return Run(
-        model,
-        out,
-        source.resolve().name,
-        detector.map_name,
-        detector.way,
-        rate,
-        frames,
-        maps,
-        artifacts.key(parts)[:16],
-    )
+    return Run(model, out, source.resolve().name, rate, frames, maps, artifacts.key(parts)[:16])
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -270,7 +250,7 @@ def results(jobs: list[Job], run: Run, executor: Executor | None) -> Iterator[tu
 
 def inspect(job: Job, run: Run, bar: bool = False) -> Rows:
     """Score one file, a frame at a time, write its pictures and return its rows of scores.csv."""
-    detector = opened(run.model, run.key, run.map_name, run.way)
+    detector = opened(run.model, run.key)
     threshold = round(detector.threshold(run.rate), 6)
     blank = {"file": job.file, "label": job.label, "status": "ok", "message": "", "overlay": ""}
     blank["fingerprint"] = fingerprint(job, run)
@@ -295,8 +275,7 @@ def inspect(job: Job, run: Run, bar: bool = False) -> Rows:
         rows = [blank | {"status": "refused", "message": message}]
     scored = [row for row in rows if row["status"] == "ok"]
     if is_video(job.path) and scored:
-        title = f"{job.file}, map {run.map_name!r}"
-        figure = overlays.track(pd.DataFrame(scored), threshold, title)
+        figure = overlays.track(pd.DataFrame(scored), threshold, job.file)
         with replacing(run.out / "tracks" / f"{job.name}.png") as path:
             figure.savefig(path, format="png", metadata={"Software": None})
     return rows
@@ -328,9 +307,9 @@ def judge(
 
 
 @lru_cache(maxsize=2)
-def opened(model: Path, key: str, map_name: str, way: str) -> Detector:
+def opened(model: Path, key: str) -> Detector:
     """A detector, read once by each process; `key` tells when it has changed."""
-    return replace(load(model), map_name=map_name, way=way)
+    return load(model)
 
 
 def fingerprint(job: Job, run: Run) -> str:

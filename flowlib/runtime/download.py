@@ -58,7 +58,7 @@ class IdxFile(NamedTuple):
 def idx_files(name: str) -> list[IdxFile]:
     """The files of the set `name`, as data/manifest.json has them. ValueError when it has no such set."""
     try:
-        sets = json.loads(MANIFEST.read_text())
+        sets = {key: entry for key, entry in json.loads(MANIFEST.read_text()).items() if "files" in entry}
     except FileNotFoundError as error:
         raise DataError(f"{MANIFEST} is missing: install flowlib from a checkout with `pip install -e .`") from error
     if name not in sets:

@@ -207,7 +207,7 @@ def test_save_writes_picture_and_settings_that_can_be_read(page: Page, root: Pat
     (picture,), (settings,) = folder.glob("*.png"), folder.glob("*.score.yaml")
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert picture.name in now["text"]
-    assert set(yaml.safe_load(settings.read_text())) == {"map", "way", "false_alarm_rate"}
+    assert set(yaml.safe_load(settings.read_text())) == {"false_alarm_rate"}
 
 
 def test_a_square_goes_where_sliders_and_clicks_put_it(page: Page, root: Path):

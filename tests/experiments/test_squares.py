@@ -10,8 +10,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.ndimage import binary_dilation
 
 from flowlib import Glow
-from flowlib.detector import local_ratio, made_up
-from flowlib.experiments import squares
+from flowlib.experiments import local_ratio, made_up, squares
 from flowlib.metrics import auroc, auroc_difference, auroc_interval
 from flowlib.training import Recipe, train_and_score
 

@@ -63,17 +63,15 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(1) as executor:
         patch.setenv("FLOWLIB_DATA", str(folder))
-        for name, number in (("PATCHES", 256), ("CROPS", 64), ("DAMAGED", 8)):
-            patch.setattr(fitting, name, number)
+        patch.setattr(fitting, "POSITIONS", 2000)
         images = [texture(i)[None] for i in range(16)]
-        fitted = fitting.fit(images, settings=Settings(size=64, flow_steps=5, ratio_steps=5), executor=executor)
+        fitted = fitting.fit(images, settings=Settings("pixels", size=64, steps=40), executor=executor)
     return storage.save(fitted, folder).parent
 
 
 @pytest.fixture
 def settings() -> dict[str, object]:
-    """The map that finds a bright square after five steps of training."""
-    return {"map": "PCA", "way": "top 1 %"}
+    return {"false_alarm_rate": 0.2}
 
 
 def bomb(path: Path) -> None:
@@ -461,24 +459,19 @@ def test_settings_override_and_unknown_ones_are_refused(model: Path, tmp_path: P
     def one(**settings: object) -> pd.Series:
         return scan(model, tmp_path / "a.png", tmp_path / "out", settings).iloc[0]
 
-    first = one(map="density", way="mean")
-    assert first["score"] != one(map="PCA", way="maximum")["score"]
-    assert first["score"] == pytest.approx(known.all_maps(blotch()[None])["density"].mean(), rel=1e-4)
     assert one(false_alarm_rate=0.9)["threshold"] < one(false_alarm_rate=0.3)["threshold"]
-    assert one(false_alarm_rate=0.001)["threshold"] == pytest.approx(known.calibration[known.row].max(), abs=1e-6)
+    assert one(false_alarm_rate=0.001)["threshold"] == pytest.approx(known.calibration.max(), abs=1e-6)
     for settings, message in [
-        ({"treshold": 1}, "settings have treshold: the keys are map, way, false_alarm_rate"),
+        ({"treshold": 1}, "settings have treshold: the keys are false_alarm_rate"),
         ({"false_alarm_rate": 5}, "false_alarm_rate is 5, it must lie between 0 and 1"),
         ({"false_alarm_rate": "5 %"}, "false_alarm_rate is '5 %'"),
-        ({"way": [1, 2]}, r"way is \[1, 2\], it must be one of the names"),
+        ({"map": "ratio"}, "settings have map: the keys are"),
     ]:
         with pytest.raises(InspectionError, match=message):
             one(**settings)
-    with pytest.raises(DetectorError, match=r"map is 'Density'.*choose one of likelihood"):
-        one(map="Density")
     path = tmp_path / "settings.yaml"
-    path.write_text("map: PCA\nfalse_alarm_rate: 0.1\n")
-    assert read_settings(path) == {"map": "PCA", "false_alarm_rate": 0.1}
+    path.write_text("false_alarm_rate: 0.1\n")
+    assert read_settings(path) == {"false_alarm_rate": 0.1}
     for text in ("- PCA", "map: [", "PCA"):
         path.write_text(text)
         with pytest.raises(InspectionError, match=r"settings\.yaml"):

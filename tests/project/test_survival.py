@@ -18,13 +18,10 @@ import torch
 from conftest import PATIENCE
 from PIL import Image
 
-from flowlib.detector import maps, storage
-from flowlib.detector.choice import CHOICE_COLUMNS
-from flowlib.detector.fitting import CROP
-from flowlib.detector.local_ratio import LocalRatio
-from flowlib.detector.model import FLOW, LARGEST_SHARES, PATCH, Detector, DetectorError, Settings
+from flowlib.detector import storage
+from flowlib.detector.feature_flow import FeatureFlow
+from flowlib.detector.model import Detector, DetectorError, Facts, Settings
 from flowlib.explorer import saved
-from flowlib.glow import Glow
 from flowlib.inspection import ingest, scan, verdicts
 from flowlib.runtime import artifacts
 from flowlib.runtime.artifacts import Artifact
@@ -170,49 +167,34 @@ def test_manifests_that_lead_out_of_their_folder_delete_nothing(name: str, tmp_p
 
 @pytest.fixture(scope="module")
 def sent(tmp_path_factory: pytest.TempPathFactory) -> Detector:
-    """A detector, hardly trained."""
+    """A detector, not trained."""
     torch.manual_seed(0)
-    flow, ratio = Glow((1, PATCH, PATCH), **FLOW), LocalRatio((1, CROP, CROP))
-    images = [np.random.default_rng(i).integers(0, 256, (1, 40, 40), dtype=np.uint8) for i in range(2)]
-    flow.initialise(torch.from_numpy(np.stack(images)[:, :, :32, :32]))
-    ratio.eval()
-    flow.eval()
-    rows = [(name, way, 0.5, 0.5, 0.5) for name in maps.NAMES for way in LARGEST_SHARES]
-    choice = pd.DataFrame(rows, columns=list(CHOICE_COLUMNS))
-    facts = {"images": [2, 1, 1], "sources": [2, 1, 1], "shared": False}
-    return Detector(
-        Settings(), 1, flow, ratio, maps.fit(flow, ratio, images), choice, np.zeros((len(rows), 3)),
-        dict.fromkeys(maps.NAMES, 1.0), "ratio", "mean", facts,
-    )  # fmt: skip
+    flow = FeatureFlow(16).eval()
+    return Detector(Settings("pixels"), 1, flow, 10.0, 2.0, np.zeros(3), 1.0, Facts((2, 1), (2, 1), False))
 
 
 Alter = Callable[[dict[str, np.ndarray], dict[str, Any]], object]
 CRAFTED: dict[str, tuple[Alter, str]] = {
-    "billions of channels": (lambda a, n: n.update(channels=10**9), "channels is 1000000000, not 1 or 3"),
-    "no channels": (lambda a, n: n.update(channels=[1]), "channels is"),
-    "another shape": (lambda a, n: a.update({"flow.levels.0.b_out": np.zeros((2, 3), np.float32)}), "levels.0.b_out"),
-    "another type": (lambda a, n: a.update({"ratio.mean": np.zeros((1, 1, 1))}), "ratio.mean is float64, not float32"),
-    "not a number": (lambda a, n: a["flow.levels.0.b_out"].fill(np.nan), "flow.levels.0.b_out holds what is no finite"),
-    "infinity": (lambda a, n: a["calibration"].fill(np.inf), "calibration holds what is no finite"),
-    "text": (lambda a, n: n["levels"].update(ratio="high"), "must be real number"),
-    "not a level": (lambda a, n: n["levels"].update(ratio=None), "must be real number"),
-    "a level too few": (lambda a, n: n["levels"].pop("ratio"), "its levels"),
-    "no scores": (lambda a, n: a.update(calibration=np.zeros((len(a["calibration"]), 0))), "calibration has shape"),
-    "one score": (lambda a, n: a.update(calibration=np.zeros(3)), "calibration has shape"),
-    "another map": (lambda a, n: n.update(map="../../etc"), "map is '../../etc'"),
-    "another way": (lambda a, n: n.update(way=3), "way 3: choose"),
-    "other choice": (lambda a, n: n["choice"].update(map=["x"] * len(n["choice"]["map"])), "its choice is not"),
-    "choice of lists": (lambda a, n: n["choice"].update(found=[[]] * len(n["choice"]["map"])), "must be real number"),
-    "uneven choice": (lambda a, n: n["choice"]["found"].pop(), "same length"),
-    "no facts": (lambda a, n: n.update(facts={}), "images"),
-    "other facts": (lambda a, n: n["facts"].update(images=["a"] * 3), "its facts"),
+    "billions of channels": (lambda a, n: n.update(channels=10**9), "channels"),
+    "no channels": (lambda a, n: n.update(channels=[1]), "channels"),
+    "another shape": (lambda a, n: a.update({"flow.networks.0.0.bias": np.zeros((2, 3), np.float32)}), "networks.0.0"),
+    "another type": (lambda a, n: a.update({"flow.mean": np.zeros(16)}), "flow.mean"),
+    "not a number": (lambda a, n: a["flow.mean"].fill(np.nan), "flow.mean"),
+    "infinity": (lambda a, n: a["calibration"].fill(np.inf), "calibration"),
+    "a flat flow": (lambda a, n: a["flow.deviation"].fill(0), "map of a black image"),
+    "other features": (lambda a, n: a.update({"flow.mean": np.zeros(20, np.float32)}), "rotations"),
+    "no flow": (lambda a, n: a.pop("flow.mean"), "mean"),
+    "text": (lambda a, n: n.update(level="high"), "level"),
+    "no level": (lambda a, n: n.pop("level"), "level"),
+    "no width": (lambda a, n: n.update(width=0), "width"),
+    "no scores": (lambda a, n: a.update(calibration=np.zeros(0)), "calibration has shape"),
+    "a table of scores": (lambda a, n: a.update(calibration=np.zeros((3, 2))), "calibration has shape"),
+    "no facts": (lambda a, n: n.update(facts={}), "facts.images"),
+    "other facts": (lambda a, n: n["facts"].update(images=["a"] * 2), "facts.images"),
     "another setting": (lambda a, n: n["settings"].update(command="rm"), "command"),
-    "no setting": (lambda a, n: n.update(settings="rm"), "must be a mapping"),
-    "not a size": (lambda a, n: n["settings"].update(size="64"), "not supported"),
-    "too few terms": (lambda a, n: a.update({"known.terms": np.zeros(3)}), "broadcast"),
-    "no place": (lambda a, n: a.update({"known.place ratio": np.ones((2, 0, 0))}), ""),
-    "a flat place": (lambda a, n: a.update({"known.place ratio": np.zeros((2, 5, 5))}), "maps of a black image"),
-    "no precision": (lambda a, n: a.pop("known.precision"), "precision"),
+    "no setting": (lambda a, n: n.update(settings="rm"), "settings"),
+    "not a size": (lambda a, n: n["settings"].update(size="many"), "size"),
+    "an older version": (lambda a, n: n.update(format=1), "saved by another version"),
 }
 
 
@@ -232,8 +214,8 @@ def test_crafted_detector_is_refused_by_name(name: str, sent: Detector, tmp_path
 
 def test_a_detector_as_it_was_saved_is_taken(sent: Detector, tmp_path: Path):
     storage.save(sent, tmp_path)
-    assert storage.load(tmp_path).map_name == "ratio"
-    storage.save(replace(sent, settings=Settings(size=64)), tmp_path)
+    assert storage.load(tmp_path).facts == sent.facts
+    storage.save(replace(sent, settings=Settings("pixels", size=64)), tmp_path)
     assert storage.load(tmp_path).settings.size == 64
 
 
@@ -333,14 +315,3 @@ def test_a_conditional_score_does_not_depend_on_batch_or_order(monkeypatch: pyte
     np.testing.assert_allclose(training.score(model, images[::-1], labels[::-1].copy())[::-1], scores, rtol=1e-5)
     monkeypatch.setattr(training, "SCORING_BATCH", 2)
     np.testing.assert_allclose(training.score(model, images, labels), scores, rtol=1e-5)
-
-
-def test_a_local_ratio_does_not_depend_on_batch_or_order():
-    torch.manual_seed(0)
-    ratio = LocalRatio((1, 32, 32)).eval()
-    images = torch.randint(0, 256, (5, 1, 32, 32), dtype=torch.uint8)
-    with torch.inference_mode():
-        together = ratio(images)
-        torch.testing.assert_close(ratio(images.flip(0)).flip(0), together, rtol=1e-5, atol=1e-5)
-        alone = torch.cat([ratio(image[None]) for image in images])
-    torch.testing.assert_close(alone, together, rtol=1e-5, atol=1e-5)

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from flowlib.detector import fitting, made_up
+from flowlib.detector import fitting
+from flowlib.experiments import made_up
 from flowlib.inspection.ingest import ingest
 from flowlib.inspection.layouts import layout
 from flowlib.inspection.pictures import read_image, read_mask
@@ -35,19 +36,14 @@ class Shot(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """Frames by what they are for: normal ones to train, choose and calibrate with, copies of the latter two with a
-    made-up defect, and, of other blades, normal and defective ones to test with."""
+    """Frames by what they are for: normal ones to train with and held ones to choose and calibrate with, copies of the
+    latter with a made-up defect, and, of other blades, normal and defective ones to test with."""
 
     training: list[Shot]
-    choosing: list[Shot]
-    calibrating: list[Shot]
+    held: list[Shot]
     made_up: list[Shot]
     normal: list[Shot]
     defective: list[Shot]
-
-    @property
-    def held(self) -> list[Shot]:
-        return [*self.choosing, *self.calibrating]
 
     @property
     def tested(self) -> list[Shot]:
@@ -75,15 +71,11 @@ def divided(shots: Sequence[Shot], test: Sequence[Shot], seed: int = 0) -> Parts
 
     A frame of a damaged blade that shows no damage is not tested.
     """
-    training, choosing, calibrating = (
-        [shots[i] for i in part] for part in fitting.divided([one.blade for one in shots], seed)
-    )
-    held = choosing + calibrating
+    training, held = ([shots[i] for i in part] for part in fitting.divided([one.blade for one in shots], seed))
     normal = [one for one in test if one.label == "good"]
     return Parts(
         training,
-        choosing,
-        calibrating,
+        held,
         damaged(held, 2 * len(held), seed),
         normal,
         [one for one in test if one.mask.any()],

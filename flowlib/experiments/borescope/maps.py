@@ -12,7 +12,7 @@ import torch
 
 from flowlib.autoencoders import ConvAutoencoder
 from flowlib.baselines import KNearestNeighbours, PCAReconstruction
-from flowlib.detector.model import PATCH, Detector
+from flowlib.detector.model import PATCH, Detector, resized
 from flowlib.detector.patches import dense_map, labelled_patches, padded, patch_map, random_patches
 from flowlib.experiments.borescope.frames import Parts, Shot
 from flowlib.glow import Glow
@@ -54,11 +54,13 @@ def every_method(
     return found | {name: [grouped(maps)] for name, maps in zip(REFERENCES, of_references, strict=True)}
 
 
-def every_detector_map(detector: Detector, shots: Sequence[Shot], executor: Executor) -> dict[str, list[np.ndarray]]:
-    """Every map of a detector by its name, float32, of each shot."""
+def every_detector_map(
+    detector: Detector, shots: Sequence[Shot], executor: Executor
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """A detector's scores, ``(N,)``, and its maps, float32, of each shot."""
     jobs = [(detector, list(shots[i : i + CHUNK])) for i in range(0, len(shots), CHUNK)]
-    found = [maps for chunk in parallel.run(detector_maps, jobs, executor, "detector") for maps in chunk]
-    return {name: [maps[name].astype(np.float32) for maps in found] for name in found[0]}
+    found = [one for chunk in parallel.run(detector_maps, jobs, executor, "detector") for one in chunk]
+    return np.array([score for score, _ in found]), [values for _, values in found]
 
 
 def every_stride(
@@ -128,10 +130,12 @@ def reduced(patches: np.ndarray) -> np.ndarray:
     return np.rint(blocks.mean((3, 5))).astype(np.uint8)
 
 
-def detector_maps(detector: Detector, shots: list[Shot]) -> list[dict[str, np.ndarray]]:
-    """Every map of a detector, float16."""
-    found = [detector.all_maps(one.image) for one in shots]
-    return [{name: values.astype(np.float16) for name, values in each.items()} for each in found]
+def detector_maps(detector: Detector, shots: list[Shot]) -> list[tuple[float, np.ndarray]]:
+    """A detector's score and map of each shot."""
+    worked = [detector.working_map(one.image) for one in shots]
+    return [
+        (detector.score(values), resized(values, one.mask.shape)) for one, values in zip(shots, worked, strict=True)
+    ]
 
 
 def stride_maps(

@@ -32,10 +32,10 @@ def scored(found: Sequence[Grouped], way: str) -> Scored:
     return Scored(normal, defective, [[*each["normal"], *each["defective"]] for each in found])
 
 
-def scored_once(maps: list[np.ndarray], way: str, parts: Parts) -> Scored:
-    """As `scored`, of one seed, from the maps of all test frames."""
-    scores = image_scores(maps, LARGEST_SHARES[way])[None]
-    return Scored(scores[:, : len(parts.normal)], scores[:, len(parts.normal) :], [maps])
+def scored_once(scores: np.ndarray, maps: list[np.ndarray], parts: Parts) -> Scored:
+    """As `scored`, of one seed, from the scores ``(N + M,)`` and maps of all test frames."""
+    normal, defective = np.split(scores[None], [len(parts.normal)], axis=1)
+    return Scored(normal, defective, [maps])
 
 
 def statistics(parts: Parts) -> dict[str, Scored]:

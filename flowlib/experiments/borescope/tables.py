@@ -6,18 +6,16 @@ import numpy as np
 import pandas as pd
 from scipy.stats import beta, spearmanr
 
-from flowlib.detector.model import LARGEST_SHARES
 from flowlib.experiments.borescope.frames import Parts, Shot, blades
 from flowlib.experiments.borescope.measures import (
     Scored,
     blade_auroc,
     blade_mean,
     frame_overlaps,
-    image_scores,
     pixel_ranks,
     sizes,
 )
-from flowlib.metrics import Interval, auroc, average_precision, conformal_threshold
+from flowlib.metrics import Interval, average_precision, conformal_threshold
 
 LIMITS = (0.3, 0.05)  # false-positive rates up to which overlaps are averaged
 SIZES = ("under 100", "100 to 999", "1000 up")
@@ -29,24 +27,6 @@ def described(shots: Sequence[Shot]) -> pd.DataFrame:
     return pd.DataFrame(
         {"defect": one.label, "blade": one.blade, "view": one.viewpoint, "pixels": int(one.mask.sum())} for one in shots
     )
-
-
-def choices(choice: pd.DataFrame, chosen: str, found: Mapping[str, Sequence[np.ndarray]], parts: Parts) -> pd.DataFrame:
-    """What a detector's choice saw of each map, in that map's best way, and how well the map does on the test frames.
-
-    `choice` is the detector's (columns map, way, found) and `found` its maps of the test frames by name. Columns: map,
-    way, found, pixel AUROC, image AUROC, actual (the mean of these two), chosen; the best found first.
-    """
-    masks = [one.mask for one in parts.tested]
-    rows = []
-    for name, of_map in choice.groupby("map", sort=False):
-        best = of_map.sort_values("found").iloc[-1]
-        scores = image_scores(found[str(name)], LARGEST_SHARES[best["way"]])
-        sums, numbers = pixel_ranks(found[str(name)], masks)
-        pixels, image = sums.sum() / numbers.sum(), auroc(*np.split(scores, [len(parts.normal)]))
-        row = {"map": name, "way": best["way"], "found": best["found"], "pixel AUROC": pixels, "image AUROC": image}
-        rows.append(row | {"actual": (image + pixels) / 2, "chosen": name == chosen})
-    return pd.DataFrame(rows).sort_values("found", ascending=False)
 
 
 def methods(found: Mapping[str, Scored], parts: Parts) -> pd.DataFrame:

@@ -29,10 +29,9 @@ def test_parts_share_no_blade():
     shots = [frame(blade=blade) for blade in range(20) for _ in range(3)]
     test = [frame(blade=30), frame("crack", 31, (2, 9, 3, 8)), frame("burn", 31)]
     parts = frames.divided(shots, test)
-    found = [set(frames.blades(part)) for part in (parts.training, parts.choosing, parts.calibrating)]
+    found = [set(frames.blades(part)) for part in (parts.training, parts.held)]
     assert set.union(*found) == set(range(20))
     assert sum(map(len, found)) == 20
-    assert parts.held == [*parts.choosing, *parts.calibrating]
     assert frames.blades(parts.made_up).tolist() == 2 * frames.blades(parts.held).tolist()
     assert [one.label for one in parts.tested] == ["good", "crack"]  # the burn lies out of the picture
 

@@ -47,17 +47,19 @@ def test_every_method_maps_every_frame_of_its_group():
 def test_strides_and_detector_maps_do_not_hang_on_the_cut(monkeypatch: pytest.MonkeyPatch):
     shots = PARTS.tested
     whole = maps.every_stride(PARTS.training, GLOW, 40, (16, 32), shots, Inline())
-    detector = fitting.fit([one.image for one in PARTS.training], None, Settings(flow_steps=1, ratio_steps=1), Inline())
-    of_detector = maps.every_detector_map(detector, shots, Inline())
-    assert set(of_detector) == set(detector.levels)
+    detector = fitting.fit([one.image for one in PARTS.training], None, Settings("pixels", steps=1), Inline())
+    scores, of_detector = maps.every_detector_map(detector, shots, Inline())
+    assert np.array_equal(scores, detector.score_samples([one.image for one in shots]))
+    assert np.array_equal(of_detector[3], detector.map(shots[3].image))
     monkeypatch.setattr(maps, "CHUNK", 5)
     cut = maps.every_stride(PARTS.training, GLOW, 40, (16, 32), shots, Inline())
     assert {stride: len(found) for stride, found in cut.items()} == {16: len(shots), 32: len(shots)}
     assert all(np.array_equal(a, b) for s in (16, 32) for a, b in zip(whole[s], cut[s], strict=True))
     assert not np.array_equal(whole[16][0], whole[32][0])
-    again = maps.every_detector_map(detector, shots, Inline())
-    assert all(np.array_equal(a, b) for name in again for a, b in zip(of_detector[name], again[name], strict=True))
-    assert again[detector.map_name][0].dtype == np.float32
+    again, of_again = maps.every_detector_map(detector, shots, Inline())
+    assert np.array_equal(again, scores)
+    assert all(np.array_equal(a, b) for a, b in zip(of_detector, of_again, strict=True))
+    assert of_again[0].dtype == np.float32
 
 
 def test_reduced_patches_are_block_means():

@@ -119,7 +119,7 @@ def test_scores_of_a_method_are_by_group_and_seed():
     assert found.normal[1].tolist() == pytest.approx([values.mean() for values in by_seed[1]["normal"]])
     assert found.defective[0].tolist() == pytest.approx([values.mean() for values in by_seed[0]["defective"]])
     assert found.maps[1] == [*by_seed[1]["normal"], *by_seed[1]["defective"]]
-    once = scored_once(found.maps[1], "mean", PARTS)
+    once = scored_once(np.concatenate([found.normal[1], found.defective[1]]), found.maps[1], PARTS)
     assert np.array_equal(once.normal, found.normal[1:])
     assert np.array_equal(once.defective, found.defective[1:])
 

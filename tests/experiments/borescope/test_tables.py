@@ -1,7 +1,6 @@
 """The tables of notebook 05, on scores and maps whose rows are known."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from experiments.borescope.made import frame, perfect, some_parts
 from scipy.stats import beta
@@ -28,21 +27,6 @@ def test_every_defective_frame_is_described():
         "view": [PARTS.defective[0].viewpoint] * 3,
         "pixels": [48, 48, 2000],
     }
-
-
-def test_choices_have_each_map_in_its_best_way():
-    choice = pd.DataFrame(
-        [("blind", "mean", 0.9), ("blind", "maximum", 0.4), ("sees", "mean", 0.5), ("sees", "maximum", 0.8)],
-        columns=["map", "way", "found"],
-    )
-    maps = {"blind": [np.zeros(one.mask.shape) for one in PARTS.tested], "sees": perfect(PARTS.tested)}
-    table = tables.choices(choice, "sees", maps, PARTS).reset_index(drop=True)
-    assert table["map"].tolist() == ["blind", "sees"]  # the best found first
-    assert table["way"].tolist() == ["mean", "maximum"]
-    assert table["chosen"].tolist() == [False, True]
-    assert table["image AUROC"].tolist() == [0.5, 1.0]
-    assert table["pixel AUROC"].tolist() == pytest.approx([0.5, 1.0])
-    assert table["actual"].tolist() == pytest.approx([0.5, 1.0])
 
 
 def test_methods_have_a_row_each_and_no_map_no_pixels():

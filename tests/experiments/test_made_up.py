@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from flowlib.detector import made_up
-from flowlib.detector.made_up import CHOICE, LEARNED, NOTICEABLE, blob, damage, smooth_noise, stroke
+from flowlib.experiments import made_up
+from flowlib.experiments.made_up import CHOICE, LEARNED, NOTICEABLE, blob, damage, smooth_noise, stroke
 
 KINDS = LEARNED | CHOICE
 properties = settings(derandomize=True, max_examples=30, deadline=None)

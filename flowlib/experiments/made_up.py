@@ -1,10 +1,9 @@
 """Made-up defects: what a detector that has seen normal images only may learn from, and be chosen by.
 
 Each changes a small part of an image, its shape an irregular blob or a stroke. The kinds come in two families of
-different mechanisms: `LEARNED` for the training of a local ratio (`flowlib.detector.local_ratio`), and `CHOICE`, never
-trained on, for the choice among detectors, so that one is not chosen for knowing the very kinds it was trained on.
-Neither was made to resemble a data set. After Li et al. 2021, "CutPaste"; Zavrtanik et al. 2021, "DRAEM"; Schlüter et
-al. 2022, "NSA".
+different mechanisms: `LEARNED`, to be trained on, and `CHOICE`, never trained on, for the choice among
+detectors, so that one is not chosen for knowing the very kinds it was trained on. Neither was made to resemble a data
+set. After Li et al. 2021, "CutPaste"; Zavrtanik et al. 2021, "DRAEM"; Schlüter et al. 2022, "NSA".
 """
 
 from collections.abc import Callable

@@ -1,0 +1,51 @@
+"""What finds real damage: flow, neighbours, Gaussian, on features and on pixels; and what each costs, to features.csv.
+
+    python benchmarks/features.py [--blades] [FOLDER ...]
+
+Solar cells always; simulated blades, which take minutes to make, with --blades; and any folders laid out as MVTec AD.
+Each row is computed in a process of its own, so that its memory is its own.
+"""
+
+import argparse
+import resource
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from flowlib.detector.features import NETWORK, PIXELS
+from flowlib.experiments import features
+from flowlib.runtime import parallel
+from flowlib.runtime.paths import data_folder
+
+
+def measured(case: features.Case, network: str, method: str) -> dict[str, Any]:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    row = features.compared(case, network, method)
+    return row | {"memory, MB": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folders", nargs="*", type=Path)
+    parser.add_argument("--blades", action="store_true")
+    asked = parser.parse_args()
+    cases = [features.cells(), *map(features.folder, asked.folders)]
+    if asked.blades:
+        with parallel.processes() as pool:
+            cases.append(features.blades(data_folder() / "borescope", (48, 20, 28), 8, 4, pool))
+    rows = []
+    with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as alone:
+        for case in cases:
+            for network in (NETWORK, PIXELS):
+                for method in features.METHODS:
+                    rows.append(alone.submit(measured, case, network, method).result())
+                    pd.DataFrame(rows).to_csv(Path(__file__).with_suffix(".csv"), index=False, float_format="%.3f")
+                    print(rows[-1], flush=True)
+    print(features.regret(pd.DataFrame(rows)).round(3).to_string())
+
+
+if __name__ == "__main__":
+    main()
