@@ -41,7 +41,8 @@ import numpy as np
 import torch
 
 from flowlib import training
-from flowlib.detector import fitting, maps
+from flowlib.detector import fitting
+from flowlib.detector.features import PIXELS
 from flowlib.detector.model import PATCH, Detector, Settings
 from flowlib.detector.patches import dense_map, patch_map
 from flowlib.experiments import beyond, squares
@@ -59,7 +60,7 @@ FLOW = Recipe("Glow", OPTIONS, STEPS, 8)
 LABELLED = Recipe("Glow", OPTIONS | {"classes": 2}, STEPS, 8)
 CONVOLUTIONAL = Recipe("ConvAutoencoder", {}, STEPS, 8, 3e-3)
 CONNECTED = Recipe("FullyConnectedAutoencoder", {}, STEPS, 8, 2e-3)
-RATIO = Recipe("LocalRatio", {}, STEPS, 4, 3e-3)
+DETECTOR: dict[str, Detector] = {}
 MODELS: dict[str, training.Model] = {}  # trained on the CPU, so that both devices speak of the same
 
 
@@ -90,7 +91,7 @@ def trained(images: np.ndarray, recipe: Recipe, labels: np.ndarray | None = None
 
 def fitted() -> Detector:
     with ThreadPoolExecutor(1) as executor:
-        return fitting.fit(list(FRAMES), settings=Settings(flow_steps=STEPS, ratio_steps=STEPS), executor=executor)
+        return fitting.fit(list(FRAMES), settings=Settings(PIXELS, steps=STEPS), executor=executor)
 
 
 def losses(recipe: Recipe, labels: np.ndarray | None = None) -> np.ndarray:
@@ -101,9 +102,10 @@ def none(_: object) -> None:
     """Of a job whose numbers depend on the device's own noise."""
 
 
-def detector_maps() -> dict[str, np.ndarray]:
-    flow, ratio = trained(PATCHES, FLOW), trained(PATCHES, RATIO)
-    return maps.maps(maps.fit(flow, ratio, list(FRAMES)), flow, ratio, FRAMES[0])
+def detector_maps() -> np.ndarray:
+    """Of one flow of features, wherever it was trained."""
+    DETECTOR.setdefault("fitted", fitted())
+    return DETECTOR["fitted"].map(FRAMES[0])
 
 
 def explorer_maps() -> list[np.ndarray]:
@@ -127,7 +129,6 @@ JOBS: dict[str, Callable[[], object]] = {
     "train Glow with labels": lambda: none(losses(LABELLED, LABELS)),
     "train the convolutional autoencoder": lambda: losses(CONVOLUTIONAL),
     "train the fully connected autoencoder": lambda: losses(CONNECTED),
-    "train the detector's local ratio": lambda: none(losses(RATIO)),
     "score (01, 02, 04)": lambda: [score(trained(PATCHES, r), PATCHES) for r in (FLOW, CONVOLUTIONAL, CONNECTED)],
     "score with labels": lambda: score(trained(PATCHES, LABELLED, LABELS), PATCHES, LABELS),
     "maps of squares, Glow (03)": lambda: squares.train_and_map(SHIRTS, FLOW, TESTS),

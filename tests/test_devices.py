@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from flowlib import scoring, training
-from flowlib.detector import maps
+from flowlib.detector.feature_flow import FeatureFlow, nll_map
 from flowlib.detector.patches import dense_map, patch_map
 from flowlib.experiments import beyond, squares
 from flowlib.explorer import models
@@ -62,7 +62,7 @@ JOBS: dict[str, Callable[[], object]] = {
     "local ratio of beyond": lambda: beyond.local_ratio(scoring.read(on_meta(FLOW), IMAGES), 2, 4),
     "explorer, shirts": lambda: Shirts(on_meta(FLOW), on_meta(AUTOENCODER), IMAGES, IMAGES).said(0, Square()),
     "explorer, patches": lambda: models.flow_method(on_meta(FLOW)).patches(PICTURE, IMAGES),
-    "detector": lambda: maps.terms(on_meta(FLOW), IMAGES[0]),
+    "detector": lambda: nll_map(FeatureFlow(4).to("meta"), np.ones((4, 3, 5), dtype=np.float32)),
     "dense map": lambda: dense_map(on_meta(FLOW), IMAGES[0], 32, 4),
     "patch map": lambda: patch_map(lambda some: score(on_meta(FLOW), some), IMAGES[0], 32, 16),
 }

@@ -16,7 +16,16 @@ from torch import Tensor, nn
 from flowlib.runtime import artifacts
 from flowlib.runtime.artifacts import Arrays, Artifact
 from flowlib.runtime.code import code_hash
-from flowlib.training import GRADIENT_NORM, TrainingError, best_device, combine, schedule, to_numpy
+from flowlib.training import (
+    GRADIENT_NORM,
+    TrainingError,
+    best_device,
+    combine,
+    computed_with,
+    schedule,
+    to_device_of,
+    to_numpy,
+)
 
 LARGEST_LOG_SCALE = 2.0  # of one coupling
 LOG_TWO_PI = math.log(2 * math.pi)
@@ -116,19 +125,17 @@ def train(vectors: np.ndarray, steps: int, seed: int, noise: float = NOISE) -> t
     What it models is the density of standardised vectors with a little normal `noise`, a smoothed one. Batches and
     noise follow from the seed and the step. Raises TrainingError when a loss is not finite.
     """
-    device = best_device()
-    data = torch.from_numpy(np.asarray(vectors, dtype=np.float32))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        flow = FeatureFlow(data.shape[1])
+        flow = FeatureFlow(vectors.shape[1]).to(best_device())
+    data = to_device_of(flow, np.asarray(vectors, dtype=np.float32))
     flow.standardise(data)
-    flow, data = flow.to(device), data.to(device)
     optimiser = torch.optim.AdamW(flow.parameters(), LEARNING_RATE, weight_decay=DECAY)
     losses = np.empty(steps)
     for step in range(steps):
         generator = torch.Generator().manual_seed(combine(seed, step))
-        batch = data[torch.randint(len(data), (BATCH,), generator=generator).to(device)]
-        disturbance = noise * torch.randn(batch.shape, generator=generator).to(device)
+        batch = data[torch.randint(len(data), (BATCH,), generator=generator).to(data.device)]
+        disturbance = noise * torch.randn(batch.shape, generator=generator).to(data.device)
         for group in optimiser.param_groups:
             group["lr"] = LEARNING_RATE * schedule(step, steps)
         loss = -flow.log_prob(batch, disturbance).mean()
@@ -139,7 +146,7 @@ def train(vectors: np.ndarray, steps: int, seed: int, noise: float = NOISE) -> t
         loss.backward()
         torch.nn.utils.clip_grad_norm_(flow.parameters(), GRADIENT_NORM)
         optimiser.step()
-    return flow.cpu().eval(), losses
+    return flow.eval(), losses
 
 
 def trained(vectors: np.ndarray, steps: int, seed: int) -> Arrays:
@@ -153,9 +160,7 @@ def trained(vectors: np.ndarray, steps: int, seed: int) -> Arrays:
         "vectors": artifacts.array_hash(vectors),
         "settings": [steps, seed],
         "code": code_hash(__name__),
-        "torch": torch.__version__,
-        "device": best_device().type,
-        "threads": torch.get_num_threads(),
+        **computed_with(),
     }
     return artifacts.cached("feature_flow", parts, make).arrays
 
@@ -168,14 +173,14 @@ def restored(arrays: Arrays) -> FeatureFlow:
     """The flow that `parameters` are of. Raises KeyError or RuntimeError where they are of none."""
     state = {name.removeprefix("flow."): a for name, a in arrays.items() if name.startswith("flow.")}
     flow = FeatureFlow(len(state["mean"]))
-    flow.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in state.items()})
-    return flow.eval()
+    flow.load_state_dict({name: to_device_of(flow, array) for name, array in state.items()})
+    return flow.to(best_device()).eval()
 
 
 def nll(flow: FeatureFlow, vectors: np.ndarray) -> np.ndarray:
     """Negative log-likelihoods in nats, float32 ``(n,)``, of float32 vectors ``(n, D)``."""
     with torch.inference_mode():
-        return torch.cat([-flow.log_prob(chunk) for chunk in torch.from_numpy(vectors).split(CHUNK)]).numpy()
+        return to_numpy(torch.cat([-flow.log_prob(chunk) for chunk in to_device_of(flow, vectors).split(CHUNK)]))
 
 
 def nll_map(flow: FeatureFlow, features: np.ndarray) -> np.ndarray:

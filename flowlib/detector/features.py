@@ -25,6 +25,7 @@ from torch.nn import functional as F
 
 from flowlib.runtime import artifacts
 from flowlib.runtime.artifacts import Arrays, Artifact
+from flowlib.training import best_device, to_device_of, to_numpy
 
 NETWORK = "tf_efficientnet_lite2"  # of timm
 PIXELS = "pixels"
@@ -57,14 +58,14 @@ def features(name: str = NETWORK) -> Extractor:
     if name == PIXELS:
         return pixel_blocks
     network, mean, deviation = default_network() if name == NETWORK else hub_network(name)
-    network = network.eval().requires_grad_(False)
+    network = network.eval().requires_grad_(False).to(best_device())
 
     def extract(image: np.ndarray) -> np.ndarray:
-        x = torch.from_numpy(np.ascontiguousarray(image)).expand(3, -1, -1)[None].float()
+        x = to_device_of(network, image).expand(3, -1, -1)[None].float()
         with torch.inference_mode():
-            fine, coarse = network((x - mean) / deviation)
+            fine, coarse = network((x - mean.to(x.device)) / deviation.to(x.device))
             coarse = F.interpolate(coarse, fine.shape[2:], mode="bilinear", align_corners=False)
-            return torch.cat((fine, coarse), 1)[0].numpy()
+            return to_numpy(torch.cat((fine, coarse), 1)[0])
 
     return extract
 
@@ -124,7 +125,7 @@ def default_network() -> tuple[nn.Module, Tensor, Tensor]:
     parts = {"name": NETWORK, "sha256": SHA256}
     kept = artifacts.cached("network", parts, lambda _: Artifact(package_weights(), {})).arrays
     own = network.state_dict()
-    network.load_state_dict({name: torch.from_numpy(kept[name].copy()).view(own[name].shape) for name in own})
+    network.load_state_dict({name: to_device_of(own[name], kept[name]).view(own[name].shape) for name in own})
     return network, torch.tensor(127.0), torch.tensor(128.0)
 
 
@@ -147,7 +148,7 @@ def package_weights() -> Arrays:
     own = timm.create_model(NETWORK).state_dict()
     if [value.shape for value in given.values()] != [value.shape for value in own.values()]:
         raise FeatureError(f"this version of timm has another {NETWORK}: install one from 1.0.9 on")
-    return {name: value.numpy() for name, value in zip(own, given.values(), strict=True)}
+    return {name: to_numpy(value) for name, value in zip(own, given.values(), strict=True)}
 
 
 def hub_network(name: str) -> tuple[nn.Module, Tensor, Tensor]:

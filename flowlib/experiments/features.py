@@ -19,9 +19,11 @@ from scipy.ndimage import uniform_filter
 from flowlib.detector import feature_flow, features, fitting
 from flowlib.detector.model import SHARE, Settings, image_score, working
 from flowlib.experiments.borescope import frames
-from flowlib.inspection.media import layout, read_image, read_mask
+from flowlib.inspection.layouts import layout
+from flowlib.inspection.pictures import read_image, read_mask
 from flowlib.metrics import aupro, auroc, conformal_threshold, pixel_auroc
 from flowlib.runtime import solar_cells
+from flowlib.training import best_device, to_device_of, to_numpy
 
 BANK = 15_000  # positions that neighbours are looked for among
 RIDGE = 0.01  # of each variance, added to a Gaussian's covariance
@@ -93,12 +95,12 @@ def neighbours(vectors: np.ndarray, steps: int, seed: int) -> Map:
     """Distance to the nearest of `BANK` standardised training vectors."""
     mean, deviation = vectors.mean(0), vectors.std(0) + 1e-6
     chosen = np.random.default_rng(seed).permutation(len(vectors))[:BANK]
-    bank = torch.from_numpy((vectors[chosen] - mean) / deviation)
+    bank = to_device_of(torch.empty(0, device=best_device()), (vectors[chosen] - mean) / deviation)
 
     def each(found: np.ndarray) -> np.ndarray:
         away = (vectors_of(found) - mean) / deviation
-        distances = torch.cdist(torch.from_numpy(away), bank)
-        return distances.min(1).values.numpy().reshape(found.shape[1:])
+        distances = torch.cdist(to_device_of(bank, away), bank)
+        return to_numpy(distances.min(1).values).reshape(found.shape[1:])
 
     return each
 
