@@ -1,4 +1,4 @@
-"""Numbers of the report: ranking quality with intervals, pixel and region quality of maps, conformal thresholds.
+"""Numbers of the report: ranking quality with intervals, and conformal thresholds.
 
 Scores are higher for more anomalous. Ranking measures use the order alone, so they accept infinite scores; NaN is
 refused everywhere. Arguments that do not fit raise a ValueError that names them.
@@ -9,19 +9,20 @@ same images. S seeds understate their variance by (S - 1) / S and few of them by
 stretched by sqrt(S / (S - 1)) and by Student's t quantile over the normal's (2.2 with three seeds). In simulation (1000
 normal data sets each) a nominal 95 % interval then covers 93 to 96 % with 2 to 10 seeds where seeds alone make the
 spread. With one seed the interval speaks of the images only.
+
+Images that share a cause, such as the frames of one part, are no independent draws: `clusters` names what each came
+from, and whole clusters are resampled (Cameron, Gelbach & Miller 2008). Clusters are few as seeds are, so deviations
+between them are stretched in the same way, n of them by sqrt(n / (n - 1)) and Student's t. One cluster says nothing of
+its spread, and the interval is all that the estimate can be.
 """
 
-from collections.abc import Sequence
 from fractions import Fraction
 from math import floor, inf, sqrt
 from typing import NamedTuple
 
 import numpy as np
-from scipy.ndimage import label
 from scipy.stats import norm, rankdata, t
 from sklearn.metrics import average_precision_score
-
-Maps = Sequence[np.ndarray] | np.ndarray
 
 
 class Interval(NamedTuple):
@@ -58,14 +59,19 @@ def average_precision(normal: np.ndarray, anomalous: np.ndarray) -> float:
 
 
 def auroc_interval(
-    normal: np.ndarray, anomalous: np.ndarray, level: float = 0.95, resamples: int = 1000, seed: int = 0
+    normal: np.ndarray,
+    anomalous: np.ndarray,
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+    clusters: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Interval:
-    """Mean AUROC over training seeds, with its bootstrap interval over seeds and test images.
+    """Mean AUROC over training seeds, with its bootstrap interval over seeds and test images, or clusters of images.
 
     If every seed separates the groups perfectly (AUROC 1 or 0), all resamples agree and the bootstrap would claim
     certainty. The open end is then the one-sided exact bound given by min(N, M) disjoint pairs, all ordered alike:
     AUROC >= (1 - level) ** (1 / min(N, M)), about 1 - 3 / min(N, M) at 95 %. It is conservative, as it leaves the other
-    pairs out, and so wider than the bootstrap interval of an AUROC just below 1.
+    pairs out, and so wider than the bootstrap interval of an AUROC just below 1. N and M are then those of clusters.
 
     Arguments
     ---------
@@ -74,12 +80,19 @@ def auroc_interval(
     level: nominal coverage in (0, 1).
     resamples: number of bootstrap resamples.
     seed: seed of the resampling, not of the training.
+    clusters: labels of the normal and of the anomalous images, shapes (N,) and (M,); none is in both.
 
     Source: Owen 2007; Clopper & Pearson 1934 and Hanley & Lippman-Hand 1983 (rule of three) for the exact bound.
     """
-    normal, anomalous = _scores_by_seed(normal, "normal"), _scores_by_seed(anomalous, "anomalous")
+    fewest = 2 if clusters is None else 1
+    normal = _scores_by_seed(normal, "normal", fewest=fewest)
+    anomalous = _scores_by_seed(anomalous, "anomalous", fewest=fewest)
     _check_same_seeds(normal, anomalous, "normal and anomalous")
-    (seeds, n), m = normal.shape, anomalous.shape[1]
+    seeds = len(normal)
+    of_normal, of_anomalous = clusters or (None, None)
+    (normal_index, n), (anomalous_index, m) = _indexed(of_normal, normal), _indexed(of_anomalous, anomalous)
+    if clusters is not None and np.isin(*clusters).any():
+        raise ValueError("clusters: normal and anomalous images must not share one")
     value = float(np.mean([auroc(a, b) for a, b in zip(normal, anomalous, strict=True)]))
 
     # One sort a seed; a resample then only changes how often each score counts.
@@ -90,11 +103,15 @@ def auroc_interval(
     rng = np.random.default_rng(seed)
     draws = np.empty((resamples, seeds))
     for draw in draws:
-        normal_counts, anomalous_counts = _resampled_counts(n, rng), _resampled_counts(m, rng)
+        normal_counts = _resampled_counts(n, rng)[normal_index]
+        anomalous_counts = _resampled_counts(m, rng)[anomalous_index]
+        pairs = normal_counts.sum() * anomalous_counts.sum()
         for s in range(seeds):
             cumulative = np.concatenate([[0], np.cumsum(normal_counts[order[s]])])
-            draw[s] = (cumulative[below[s]] + cumulative[up_to[s]]) @ anomalous_counts / (2 * n * m)
-    _, low, high = _percentile_interval(value, draws, level, rng)
+            draw[s] = (cumulative[below[s]] + cumulative[up_to[s]]) @ anomalous_counts / (2 * pairs)
+    _, low, high = _percentile_interval(
+        value, draws, level, rng, 1.0 if clusters is None else _stretch(min(n, m), min(n, m) - 1, level)
+    )
     exact = (1 - level) ** (1 / min(n, m))
     return Interval(value, exact if value == 1 else max(low, 0.0), 1 - exact if value == 0 else min(high, 1.0))
 
@@ -121,14 +138,43 @@ def auroc_difference(
     return _percentile_interval(float(difference.mean()), draws, 0.95, rng)
 
 
-def mean_interval(values: np.ndarray, level: float = 0.95, resamples: int = 1000, seed: int = 0) -> Interval:
+def mean_interval(
+    values: np.ndarray,
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+    clusters: np.ndarray | None = None,
+    weights: np.ndarray | None = None,
+    bounds: tuple[float, float] = (-inf, inf),
+) -> Interval:
     """Mean over seeds and images of finite `values` (S, N), or (N,) for one seed; N >= 2; the rest as `auroc_interval`.
 
     For the same images under two conditions pass the differences image by image.
+
+    Args:
+        clusters: labels, shape (N,); with them N >= 1.
+        weights: how much each image counts, shape (N,), not negative, one positive at least. What has no weight counts
+            for nothing, nor does a cluster of such images. Left out, all count alike.
+        bounds: what the mean can be; the ends are cut to it.
     """
-    values = _scores_by_seed(values, "values", finite=True)
+    values = _scores_by_seed(values, "values", finite=True, fewest=2 if clusters is None else 1)
     rng = np.random.default_rng(seed)
-    return _percentile_interval(float(values.mean()), _resampled_means(values, resamples, rng), level, rng)
+    if clusters is None and weights is None:
+        interval = _percentile_interval(float(values.mean()), _resampled_means(values, resamples, rng), level, rng)
+    else:
+        weights = np.ones(values.shape[1]) if weights is None else _scores(weights, "weights", finite=True)
+        if weights.size != values.shape[1] or weights.min() < 0 or weights.max() == 0:
+            raise ValueError(f"weights must be of the {values.shape[1]} images, none negative and one positive")
+        counted = weights > 0
+        index, n = _indexed(None if clusters is None else np.asarray(clusters)[counted], values[:, counted])
+        moments = np.vstack([weights[counted], weights[counted] * values[:, counted]])  # (1 + S, N)
+        of_cluster = np.stack([np.bincount(index, weights=moment) for moment in moments], axis=1)  # (n, 1 + S)
+        drawn = np.stack([_resampled_counts(n, rng) @ of_cluster for _ in range(resamples)])
+        total = of_cluster.sum(axis=0)
+        value = float((total[1:] / total[0]).mean())
+        stretch = 1.0 if clusters is None else _stretch(n, n - 1, level)
+        interval = _percentile_interval(value, drawn[:, 1:] / drawn[:, :1], level, rng, stretch)
+    return Interval(interval.value, max(interval.low, bounds[0]), min(interval.high, bounds[1]))
 
 
 def difference_interval(
@@ -155,8 +201,9 @@ def slope_interval(
 ) -> Interval:
     """Least-squares slope of y on x, mean over seeds, with a bootstrap over seeds and clusters of observations.
 
-    Observations that share a cause, such as the images of one frequency, are resampled together. Resamples in which x
-    does not vary are left out. Under about ten clusters the interval is too narrow.
+    Observations that share a cause, such as the images of one frequency, are resampled together, and few such clusters
+    are stretched as those of a line are, which takes two: by sqrt(n / (n - 2)) and t. Resamples in which x does not
+    vary are left out.
 
     Arguments
     ---------
@@ -172,14 +219,11 @@ def slope_interval(
     Source: Cameron, Gelbach & Miller 2008 (pairs cluster bootstrap).
     """
     x, y = _scores(x, "x", finite=True), _scores_by_seed(y, "y", finite=True)
-    labels = np.arange(x.size) if clusters is None else np.asarray(clusters)
-    if not (x.size == y.shape[1] == labels.size):
-        raise ValueError(f"x, y and clusters must be of the same observations: {x.size}, {y.shape[1]}, {labels.size}")
-    names, index = np.unique(labels, return_inverse=True)
-    if len(names) < 3 or np.ptp(x) == 0:
-        raise ValueError(
-            f"a slope needs x to vary and three clusters or more; there are {len(names)}, x from {x.min()}"
-        )
+    if x.size != y.shape[1]:
+        raise ValueError(f"x and y must be of the same observations: {x.size}, {y.shape[1]}")
+    index, n = _indexed(clusters, y)
+    if n < 3 or np.ptp(x) == 0:
+        raise ValueError(f"a slope needs x to vary and three clusters or more; there are {n}, x from {x.min()}")
 
     x = x - x.mean()
     moments = np.vstack([np.ones_like(x), x, x * x, y, x * y])  # (3 + 2S, n)
@@ -193,24 +237,54 @@ def slope_interval(
         return (sums[:, :1] * sum_xy - sums[:, 1:2] * sum_y) / spread(sums)[:, None]
 
     rng = np.random.default_rng(seed)
-    drawn = np.stack([_resampled_counts(len(names), rng) @ of_cluster for _ in range(resamples)])
+    drawn = np.stack([_resampled_counts(n, rng) @ of_cluster for _ in range(resamples)])
     total = of_cluster.sum(axis=0, keepdims=True)
     varied = spread(drawn) > 1e-9 * spread(total)
-    return _percentile_interval(float(slopes(total).mean()), slopes(drawn[varied]), level, rng)
+    stretch = 1.0 if clusters is None else _stretch(n, n - 2, level)
+    return _percentile_interval(float(slopes(total).mean()), slopes(drawn[varied]), level, rng, stretch)
 
 
-def _percentile_interval(value: float, draws: np.ndarray, level: float, rng: np.random.Generator) -> Interval:
-    """Interval of a mean over seeds from `draws` (R, S), the statistic of each seed on R resamples of the images."""
+def _percentile_interval(
+    value: float, draws: np.ndarray, level: float, rng: np.random.Generator, stretch: float = 1.0
+) -> Interval:
+    """Interval of a mean over seeds from `draws` (R, S), the statistic of each seed on R resamples of the images.
+
+    `stretch` is that of the deviations between clusters of images; infinite where there is only one.
+    """
     if not 0 < level < 1:
         raise ValueError(f"level must be a coverage in (0, 1), not {level}")
+    if stretch == inf:
+        return Interval(value, -inf, inf)
     resamples, seeds = draws.shape
     means = draws.mean(axis=1)
+    between_seeds = np.zeros(resamples)
     if seeds > 1:
         chosen = np.take_along_axis(draws, rng.integers(seeds, size=(resamples, seeds)), axis=1).mean(axis=1)
-        stretch = sqrt(seeds / (seeds - 1)) * t.ppf((1 + level) / 2, seeds - 1) / norm.ppf((1 + level) / 2)
-        means = means + stretch * (chosen - means)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+        between_seeds = _stretch(seeds, seeds - 1, level) * (chosen - means)
+    if stretch != 1:
+        means = value + stretch * (means - value)
+    low, high = np.quantile(means + between_seeds, [(1 - level) / 2, (1 + level) / 2])
     return Interval(value, float(low), float(high))
+
+
+def _stretch(n: int, freedom: int, level: float) -> float:
+    """By how much a bootstrap of n draws with so many degrees of freedom understates what they deviate by."""
+    if not 0 < level < 1:
+        raise ValueError(f"level must be a coverage in (0, 1), not {level}")
+    return (
+        inf if freedom == 0 else sqrt(n / freedom) * float(t.ppf((1 + level) / 2, freedom) / norm.ppf((1 + level) / 2))
+    )
+
+
+def _indexed(clusters: np.ndarray | None, values: np.ndarray) -> tuple[np.ndarray, int]:
+    """The number of each image's cluster, of the images of `values` (S, N), and how many there are."""
+    size = values.shape[1]
+    if clusters is None:
+        return np.arange(size), size
+    if np.shape(clusters) != (size,):
+        raise ValueError(f"clusters must be of the same {size} observations, not of shape {np.shape(clusters)}")
+    names, index = np.unique(clusters, return_inverse=True)
+    return index, len(names)
 
 
 def _resampled_counts(n: int, rng: np.random.Generator) -> np.ndarray:
@@ -222,86 +296,6 @@ def _resampled_means(values: np.ndarray, resamples: int, rng: np.random.Generato
     """Mean of each seed of `values` (S, N) on each resample of the images, shape (R, S)."""
     n = values.shape[1]
     return np.stack([_resampled_counts(n, rng) @ values.T for _ in range(resamples)]) / n
-
-
-def pixel_auroc(maps: Maps, masks: Maps) -> float:
-    """AUROC in [0, 1] of the pixels of all images together; exact, ties count half.
-
-    Arguments
-    ---------
-    maps: N anomaly maps (H, W), as an array (N, H, W) or a sequence of images of any sizes.
-    masks: N bool masks of the same sizes, true on the defect; defect and normal pixels must both occur.
-
-    Memory: one copy of the normal pixels beside the arguments (100 images of 1 MP: 0.4 GB, 12 s on one core).
-    """
-    background = _sorted_background(maps, masks)
-    areas = [_found_area(background, np.sort(m[mask]), limit=1.0) for m, mask in zip(maps, masks, strict=True)]
-    return float(np.concatenate(areas).mean())
-
-
-def aupro(maps: Maps, masks: Maps, limit: float = 0.3) -> float:
-    """Area under the per-region-overlap curve up to the false-positive rate `limit`, divided by it: in [0, 1]; exact.
-
-    The curve gives, over all thresholds, the mean over defect regions (8-connected) of the share found against the
-    share of normal pixels flagged, straight between distinct scores. A perfect map has 1. A constant map has limit / 2,
-    as its curve is the diagonal; a random one has that on average. `maps`, `masks` and memory: as `pixel_auroc`.
-
-    Source: Bergmann et al. 2021 (the MVTec AD data set, IJCV), its evaluation by per-region overlap.
-    """
-    return float(np.concatenate(region_overlaps(maps, masks, limit)).mean())
-
-
-def region_overlaps(maps: Maps, masks: Maps, limit: float = 0.3) -> list[np.ndarray]:
-    """The values whose mean is `aupro`: for each image an array in [0, 1], one value a region (none: empty).
-
-    The overlap curve is a mean over regions, and a region's curve a mean over its pixels, so their areas are too.
-    """
-    if not 0 < limit <= 1:
-        raise ValueError(f"limit must be a false-positive rate in (0, 1], not {limit}")
-    background = _sorted_background(maps, masks)
-    overlaps = []
-    for anomaly_map, mask in zip(maps, masks, strict=True):
-        regions, count = label(mask, structure=np.ones((3, 3)))
-        order = np.argsort(anomaly_map[mask])  # searching in order keeps to the processor's cache
-        scores, region = anomaly_map[mask][order], regions[mask][order] - 1
-        areas = np.bincount(region, weights=_found_area(background, scores, limit), minlength=count)
-        overlaps.append(areas / limit / np.bincount(region, minlength=count))
-    return overlaps
-
-
-def _found_area(background: np.ndarray, scores: np.ndarray, limit: float) -> np.ndarray:
-    """Area under each pixel's own curve, found (0 to 1) against false-positive rate, up to `limit`.
-
-    The curve rises from 0 to 1 between the shares of normal pixels that score above the pixel and at least as high:
-    a step, or a straight ramp where scores tie.
-    """
-    n = background.size
-    start = (n - np.searchsorted(background, scores, "right")) / n
-    end = (n - np.searchsorted(background, scores, "left")) / n
-    after_start, after_end = np.maximum(limit - start, 0), np.maximum(limit - end, 0)
-    height = np.divide(after_start - after_end, end - start, out=np.ones(len(scores)), where=end > start)
-    return height * (after_start + after_end) / 2
-
-
-def _sorted_background(maps: Maps, masks: Maps) -> np.ndarray:
-    """Scores of all normal pixels, ascending, once maps and masks are known to fit together."""
-    if len(maps) != len(masks):
-        raise ValueError(f"maps and masks must be of the same images, not {len(maps)} and {len(masks)}")
-    for i, (anomaly_map, mask) in enumerate(zip(maps, masks, strict=True)):
-        if mask.dtype != np.bool_:
-            raise ValueError(f"masks[{i}] must be bool, not {mask.dtype}: pass `masks > 0`")
-        if anomaly_map.ndim != 2 or anomaly_map.shape != mask.shape:
-            raise ValueError(f"maps[{i}] and masks[{i}] must be (H, W) alike, not {anomaly_map.shape}, {mask.shape}")
-        if np.isnan(anomaly_map).any():
-            raise ValueError(f"maps[{i}] holds NaN")
-    sizes = [np.count_nonzero(~mask) for mask in masks]
-    if sum(sizes) in (0, sum(mask.size for mask in masks)):
-        raise ValueError("masks must hold both defect and normal pixels")
-    background = np.empty(sum(sizes), dtype=np.result_type(*{m.dtype for m in maps}))
-    for anomaly_map, mask, size, end in zip(maps, masks, sizes, np.cumsum(sizes), strict=True):
-        background[end - size : end] = anomaly_map[~mask]
-    background.sort()
-    return background
 
 
 def conformal_threshold(calibration_scores: np.ndarray, false_alarm_rate: float) -> float:
@@ -349,10 +343,10 @@ def _scores(values: np.ndarray, name: str, finite: bool = False) -> np.ndarray:
     return scores
 
 
-def _scores_by_seed(values: np.ndarray, name: str, finite: bool = False) -> np.ndarray:
+def _scores_by_seed(values: np.ndarray, name: str, finite: bool = False, fewest: int = 2) -> np.ndarray:
     scores = np.atleast_2d(np.asarray(values, dtype=np.float64))
-    if scores.ndim != 2 or scores.shape[0] == 0 or scores.shape[1] < 2:
-        raise ValueError(f"{name} must have shape (seeds, images) or (images,), images >= 2, not {scores.shape}")
+    if scores.ndim != 2 or scores.shape[0] == 0 or scores.shape[1] < fewest:
+        raise ValueError(f"{name} must have shape (seeds, images) or (images,), images >= {fewest}, not {scores.shape}")
     _scores(scores.ravel(), name, finite)
     return scores
 

@@ -17,11 +17,12 @@ import torch
 from scipy.ndimage import uniform_filter
 
 from flowlib.detector import feature_flow, features, fitting
+from flowlib.detector.map_metrics import aupro, pixel_auroc
 from flowlib.detector.model import SHARE, Settings, image_score, working
 from flowlib.experiments.borescope import frames
 from flowlib.inspection.layouts import layout
 from flowlib.inspection.pictures import read_image, read_mask
-from flowlib.metrics import aupro, auroc, conformal_threshold, pixel_auroc
+from flowlib.metrics import auroc, conformal_threshold
 from flowlib.runtime import solar_cells
 from flowlib.training import best_device, to_device_of, to_numpy
 

@@ -22,18 +22,11 @@ from torch import Tensor, nn
 from flowlib import training
 from flowlib.baselines import COVARIATES, KNearestNeighbours, PCAReconstruction
 from flowlib.datasets import add_squares, by_class
+from flowlib.detector.map_metrics import pixel_auroc, region_overlaps
 from flowlib.experiments import made_up
 from flowlib.experiments.local_ratio import flow_statistics, pixel_statistics, train_ratio
 from flowlib.glow import Glow
-from flowlib.metrics import (
-    Interval,
-    auroc,
-    auroc_difference,
-    auroc_interval,
-    mean_interval,
-    pixel_auroc,
-    region_overlaps,
-)
+from flowlib.metrics import Interval, auroc, auroc_difference, auroc_interval, mean_interval
 from flowlib.runtime import artifacts
 from flowlib.runtime.artifacts import Arrays, Artifact
 from flowlib.runtime.code import code_hash

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from flowlib.experiments.borescope.frames import Shot, blades
-from flowlib.experiments.borescope.measures import across_border, blade_mean, resampled, within_image
-from flowlib.metrics import Interval
+from flowlib.experiments.borescope.measures import across_border, shares, within_image
+from flowlib.metrics import Interval, slope_interval
 from flowlib.simulator.dataset import REFLECTION, SHADOW
 from flowlib.study import claims
 
@@ -50,7 +50,7 @@ def within(compared: Compared, maps: Sequence[Sequence[np.ndarray]]) -> np.ndarr
 
 def mean_within(compared: Compared, values: np.ndarray, shots: Sequence[Shot]) -> Interval:
     """Mean of what `within` gives."""
-    return blade_mean(values, np.ones(values.shape[1]), blades(shots)[compared.places])
+    return shares(values, [shots[i] for i in compared.places])
 
 
 def small_defects(shots: Sequence[Shot]) -> tuple[np.ndarray, np.ndarray]:
@@ -61,22 +61,19 @@ def small_defects(shots: Sequence[Shot]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def border_gap(overlaps: np.ndarray, shots: Sequence[Shot]) -> Interval | None:
-    """Mean overlap of small defects inside one patch less that of those across a border; None where either is missing.
+    """Mean overlap of small defects inside one patch less that of those across a border, with its interval over blades.
 
-    `overlaps` ``(n,)`` of all test frames, at the thesis's stride. The interval is over blades.
+    `overlaps` ``(n,)`` of all test frames, at the thesis's stride. The difference of two means is the slope on which of
+    the two it is. None where either is missing, or under three blades have any.
     """
     inside, across = small_defects(shots)
     small = np.concatenate([inside, across])
-    rng = np.random.default_rng(0)
-    draws = []
-    for _ in range(1000 if len(inside) and len(across) else 0):
-        drawn = small[resampled(blades(shots)[small], rng)]
-        is_across = np.isin(drawn, across)
-        if is_across.any() and not is_across.all():
-            draws.append(overlaps[drawn][~is_across].mean() - overlaps[drawn][is_across].mean())
-    if not draws:
+    of_small = blades([shots[i] for i in small])
+    if not (len(inside) and len(across)) or len(np.unique(of_small)) < 3:
         return None
-    return Interval(overlaps[inside].mean() - overlaps[across].mean(), *np.quantile(draws, [0.025, 0.975]))
+    is_inside = np.isin(small, inside).astype(float)
+    value, low, high = slope_interval(is_inside, overlaps[small], clusters=of_small)
+    return Interval(value, max(low, -1.0), min(high, 1.0))
 
 
 # --- what notebook 05 tells and shows --------------------------------------------------------------------------------

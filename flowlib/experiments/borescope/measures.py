@@ -1,4 +1,4 @@
-"""What notebook 05 measures of maps and scores. Frames of a blade are alike: intervals resample blades, not frames."""
+"""What notebook 05 measures of maps and scores. Frames of a blade are alike: blades are the clusters."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,10 +8,11 @@ import pandas as pd
 from scipy.ndimage import label
 
 from flowlib.baselines import COVARIATES
+from flowlib.detector.map_metrics import region_overlaps
 from flowlib.detector.model import LARGEST_SHARES, PATCH, image_score
-from flowlib.experiments.borescope.frames import Parts, Shot
+from flowlib.experiments.borescope.frames import Parts, Shot, blades
 from flowlib.experiments.borescope.maps import Grouped
-from flowlib.metrics import Interval, auroc, region_overlaps
+from flowlib.metrics import Interval, auroc, mean_interval
 
 
 class Scored(NamedTuple):
@@ -69,58 +70,27 @@ def image_scores(maps: Sequence[np.ndarray], share: float) -> np.ndarray:
     return np.array([image_score(values, share) for values in maps])
 
 
-def blade_auroc(
-    normal: np.ndarray,
-    anomalous: np.ndarray,
-    normal_blades: np.ndarray,
-    anomalous_blades: np.ndarray,
-    resamples: int = 400,
-    seed: int = 0,
-) -> Interval:
-    """AUROC of image scores ``(S, N)`` and ``(S, M)``, mean over seeds, and its 95 % interval over blades and seeds."""
-    rng = np.random.default_rng(seed)
-    value = np.mean([auroc(a, b) for a, b in zip(normal, anomalous, strict=True)])
-    draws = []
-    for _ in range(resamples):
-        n, m = resampled(normal_blades, rng), resampled(anomalous_blades, rng)
-        seeds = rng.integers(len(normal), size=len(normal))
-        draws.append(np.mean([auroc(normal[s][n], anomalous[s][m]) for s in seeds]))
-    return Interval(float(value), *np.quantile(draws, [0.025, 0.975]).tolist())
+def shares(values: np.ndarray, shots: Sequence[Shot], weights: np.ndarray | None = None) -> Interval:
+    """Mean of what lies in [0, 1] of each shot, ``(S, n)``, with its interval over blades and seeds."""
+    return mean_interval(values, clusters=blades(shots), weights=weights, bounds=(0, 1))
 
 
-def blade_mean(
-    sums: np.ndarray, weights: np.ndarray, blades: np.ndarray, resamples: int = 1000, seed: int = 0
-) -> Interval:
-    """Mean of what images add, `sums` ``(S, n)`` over `weights` ``(n,)``, with its interval over blades and seeds.
-
-    Images without weight count for nothing, nor do their blades.
-    """
-    rng = np.random.default_rng(seed)
-    sums, weights, blades = sums[:, weights > 0], weights[weights > 0], blades[weights > 0]
-    draws = []
-    for _ in range(resamples):
-        chosen, seeds = resampled(blades, rng), rng.integers(len(sums), size=len(sums))
-        draws.append(sums[seeds][:, chosen].mean(0).sum() / weights[chosen].sum())
-    return Interval(float(sums.mean(0).sum() / weights.sum()), *np.quantile(draws, [0.025, 0.975]).tolist())
+def differences(values: np.ndarray, shots: Sequence[Shot], weights: np.ndarray | None = None) -> Interval:
+    """As `shares`, of differences of such, in [-1, 1]."""
+    return mean_interval(values, clusters=blades(shots), weights=weights, bounds=(-1, 1))
 
 
-def resampled(blades: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Indices of the images of as many blades as there are, drawn with replacement."""
-    names = np.unique(blades)
-    return np.concatenate([np.flatnonzero(blades == name) for name in rng.choice(names, len(names))])
+def pixel_aurocs(maps: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """AUROC of each image's defect pixels against the normal pixels of all, and the number of the former, ``(n,)``.
 
-
-def pixel_ranks(maps: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Of each image the sum over defect pixels of the share of all normal pixels below, and their number, ``(n,)``.
-
-    The sums over the numbers are the pixel AUROC.
+    Their mean by that number is the pixel AUROC. 0 without a defect.
     """
     background = np.sort(np.concatenate([values[~mask][::7] for values, mask in zip(maps, masks, strict=True)]))
-    sums = []
+    found = []
     for values, mask in zip(maps, masks, strict=True):
         below = np.searchsorted(background, values[mask], "left") + np.searchsorted(background, values[mask], "right")
-        sums.append(below.sum() / (2 * len(background)))
-    return np.array(sums), np.array([mask.sum() for mask in masks])
+        found.append(below.sum() / (2 * len(background) * max(1, mask.sum())))
+    return np.array(found), np.array([mask.sum() for mask in masks])
 
 
 def frame_overlaps(maps: Sequence[np.ndarray], masks: Sequence[np.ndarray], limit: float = 0.3) -> np.ndarray:

@@ -9,13 +9,13 @@ from scipy.stats import beta, spearmanr
 from flowlib.experiments.borescope.frames import Parts, Shot, blades
 from flowlib.experiments.borescope.measures import (
     Scored,
-    blade_auroc,
-    blade_mean,
+    differences,
     frame_overlaps,
-    pixel_ranks,
+    pixel_aurocs,
+    shares,
     sizes,
 )
-from flowlib.metrics import Interval, average_precision, conformal_threshold
+from flowlib.metrics import Interval, auroc_interval, average_precision, conformal_threshold
 
 LIMITS = (0.3, 0.05)  # false-positive rates up to which overlaps are averaged
 SIZES = ("under 100", "100 to 999", "1000 up")
@@ -34,18 +34,18 @@ def methods(found: Mapping[str, Scored], parts: Parts) -> pd.DataFrame:
 
     Columns: method, AP, and of each measure NAME, NAME low, NAME high; "image", "pixel", "AUPRO 0.3", "AUPRO 0.05".
     """
-    masks, of_all = [one.mask for one in parts.tested], blades(parts.tested)
-    defects = has_defect(parts.tested)
+    masks, defects = [one.mask for one in parts.tested], has_defect(parts.tested)
+    clusters = blades(parts.normal), blades(parts.defective)
     rows = []
     for name, (normal, defective, maps) in found.items():
         precision = np.mean([average_precision(a, b) for a, b in zip(normal, defective, strict=True)])
-        measures = {"image": blade_auroc(normal, defective, blades(parts.normal), blades(parts.defective))}
+        measures = {"image": auroc_interval(normal, defective, clusters=clusters)}
         if maps:
-            ranks = [pixel_ranks(of_seed, masks) for of_seed in maps]
-            measures["pixel"] = blade_mean(np.stack([sums for sums, _ in ranks]), ranks[0][1], of_all)
+            of_seeds, (numbers, *_) = zip(*(pixel_aurocs(of_seed, masks) for of_seed in maps), strict=True)
+            measures["pixel"] = shares(np.stack(of_seeds), parts.tested, numbers)
             for limit in LIMITS:
                 overlaps = np.stack([frame_overlaps(of_seed, masks, limit) for of_seed in maps])
-                measures[f"AUPRO {limit}"] = blade_mean(overlaps, defects, of_all)
+                measures[f"AUPRO {limit}"] = shares(overlaps, parts.tested, defects)
         row = {"method": name, "AP": precision}
         for measure, interval in measures.items():
             row |= {measure: interval.value, f"{measure} low": interval.low, f"{measure} high": interval.high}
@@ -68,7 +68,9 @@ def groups(found: Mapping[str, Scored], parts: Parts, resamples: int = 200) -> p
     rows = []
     for name, (normal, defective, _) in found.items():
         for group, some in members.items():
-            interval = blade_auroc(normal, defective[:, some], of_normal, of_defective[some], resamples=resamples)
+            interval = auroc_interval(
+                normal, defective[:, some], resamples=resamples, clusters=(of_normal, of_defective[some])
+            )
             rows.append(
                 {"method": name, "group": group, "auroc": interval.value, "low": interval.low, "high": interval.high}
             )
@@ -100,7 +102,7 @@ def strides(
     for stride, (maps, seconds) in of_few.items():
         overlap = Interval(np.nan, np.nan, np.nan)
         if stride in of_all:
-            overlap = mean_overlap(overlaps_of(of_all[stride], shots), shots)
+            overlap = shares(overlaps_of(of_all[stride], shots)[None], shots, has_defect(shots))
         row = {"stride": stride, "seconds": seconds, "overlap": overlap.value, "low": overlap.low, "high": overlap.high}
         rows.append(row | {"agreement": 1.0 if stride == "4" else agreement(maps, finest)})
     return pd.DataFrame(rows)
@@ -111,9 +113,9 @@ def overlaps_of(maps: Sequence[np.ndarray], shots: Sequence[Shot]) -> np.ndarray
     return frame_overlaps(maps, [one.mask for one in shots])
 
 
-def mean_overlap(overlaps: np.ndarray, shots: Sequence[Shot]) -> Interval:
-    """Mean over the shots with a defect of what `overlaps_of` gives, or of a difference of two such."""
-    return blade_mean(overlaps[None], has_defect(shots), blades(shots))
+def overlap_gain(first: np.ndarray, second: np.ndarray, shots: Sequence[Shot]) -> Interval:
+    """`first` less `second`, each of `overlaps_of`: mean over the shots with a defect."""
+    return differences((first - second)[None], shots, has_defect(shots))
 
 
 def has_defect(shots: Sequence[Shot]) -> np.ndarray:
@@ -140,7 +142,7 @@ def calibration(held: np.ndarray, found: Scored, parts: Parts) -> pd.DataFrame:
     for rate in RATES:
         threshold = conformal_threshold(held, rate)
         alarms = (found.normal[:1] > threshold).astype(float)
-        actual = blade_mean(alarms, np.ones(alarms.shape[1]), blades(parts.normal))
+        actual = shares(alarms, parts.normal)
         allowed = int(rate * (len(held) + 1))  # of the calibration scores that may lie above the threshold
         low, high = beta.ppf([0.025, 0.975], allowed, len(held) + 1 - allowed) if allowed else (0.0, 0.0)
         row = {"nominal": rate, "actual": actual.value, "low": actual.low, "high": actual.high}
@@ -154,7 +156,7 @@ def auroc_gain(first: Scored, second: Scored, parts: Parts) -> Interval:
     of_first, of_second = (
         np.stack([ranks_in(a, b) for a, b in zip(each.normal, each.defective, strict=True)]) for each in (first, second)
     )
-    return blade_mean(of_first - of_second, np.ones(of_first.shape[1]), blades(parts.defective))
+    return differences(of_first - of_second, parts.defective)
 
 
 def ranks_in(normal: np.ndarray, scores: np.ndarray) -> np.ndarray:

@@ -2,26 +2,27 @@
 
 import numpy as np
 import pytest
-from experiments.borescope.made import some_parts
+from experiments.borescope.made import frame, some_parts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import label
 
+from flowlib.detector.map_metrics import aupro, pixel_auroc, region_overlaps
 from flowlib.detector.model import LARGEST_SHARES
 from flowlib.experiments.borescope.measures import (
     across_border,
     best_of_kinds,
     best_way,
-    blade_auroc,
-    blade_mean,
+    differences,
     frame_overlaps,
-    pixel_ranks,
+    pixel_aurocs,
     scored,
     scored_once,
+    shares,
     statistics,
     within_image,
 )
-from flowlib.metrics import aupro, auroc, mean_interval, pixel_auroc, region_overlaps
+from flowlib.metrics import auroc
 
 properties = settings(derandomize=True, max_examples=25, deadline=None)
 seeds = st.integers(0, 2**32 - 1)
@@ -38,11 +39,13 @@ def some_maps(n: int = 6, seed: int = 0) -> tuple[list[np.ndarray], list[np.ndar
     return [rng.normal(size=mask.shape) + 1.5 * mask for mask in masks], masks
 
 
-def test_ranks_are_the_pixel_auroc():
+def test_pixel_aurocs_are_of_each_image_and_their_mean_is_the_pixel_auroc():
     maps, masks = some_maps()
-    sums, numbers = pixel_ranks(maps, masks)
-    assert sums[:3].sum() == numbers[:3].sum() == 0
-    assert sums.sum() / numbers.sum() == pytest.approx(pixel_auroc(maps, masks), abs=0.01)  # thinned background
+    found, numbers = pixel_aurocs(maps, masks)
+    assert found[:3].sum() == numbers[:3].sum() == 0
+    assert np.average(found, weights=numbers) == pytest.approx(pixel_auroc(maps, masks), abs=0.01)  # thinned background
+    normal = np.concatenate([values[~mask] for values, mask in zip(maps, masks, strict=True)])
+    assert found[4] == pytest.approx(auroc(normal, maps[4][masks[4]]), abs=0.01)
 
 
 def test_overlap_of_a_frame_takes_its_pieces_together():
@@ -64,24 +67,13 @@ def test_within_image_compares_the_pixels_of_one_frame():
     np.testing.assert_allclose(found, [auroc(v[~m], v[m]) for v, m in zip(maps[3:], masks[3:], strict=True)])
 
 
-def test_intervals_are_over_blades():
-    """Ten frames of each blade that say the same: as wide as with one frame a blade, not narrower."""
-    rng = np.random.default_rng(0)
-    normal, anomalous = rng.normal(size=(1, 12)), rng.normal(1, 1, (1, 9))
-    one = blade_auroc(normal, anomalous, np.arange(12), np.arange(9))
-    ten = blade_auroc(normal.repeat(10, 1), anomalous.repeat(10, 1), np.arange(12).repeat(10), np.arange(9).repeat(10))
-    assert one.value == pytest.approx(auroc(normal[0], anomalous[0])) == ten.value
-    assert ten.low == pytest.approx(one.low, abs=0.05)
-    frames = blade_auroc(normal.repeat(10, 1), anomalous.repeat(10, 1), np.arange(120), np.arange(90))
-    assert frames.high - frames.low < 0.5 * (ten.high - ten.low)
-
-
-def test_mean_weighs_what_images_add():
-    sums, weights = np.array([[2.0, 0.0, 6.0], [4.0, 0.0, 8.0]]), np.array([4.0, 0.0, 16.0])
-    interval = blade_mean(sums, weights, np.array([0, 1, 2]))
-    assert interval.value == pytest.approx((6 / 2 + 14 / 2) / 20)
-    assert interval.low <= interval.value <= interval.high
-    assert blade_mean(np.ones((2, 3)), np.ones(3), np.array([0, 0, 1])) == (1, 1, 1)
+def test_shares_and_differences_are_over_blades_and_within_their_range():
+    shots = [frame(blade=blade) for blade in (0, 0, 1, 1)]
+    values = np.array([[0.0, 0.0, 1.0, 1.0]])
+    assert shares(values, shots) == (0.5, 0, 1)
+    assert differences(values, shots) == (0.5, -1, 1)  # two blades say little
+    assert shares(values, shots[:1] * 4) == (0.5, 0, 1)  # and one nothing
+    assert shares(values, shots, np.array([1, 0, 3, 0])).value == 0.75
 
 
 @pytest.mark.parametrize(
@@ -137,34 +129,6 @@ def test_best_of_kinds_takes_one_of_each():
     shots = [one._replace(label=label) for one, label in zip(PARTS.defective, "aabbcd", strict=False)]
     assert best_of_kinds(np.array([0.1, 0.9, 0.95, 0.94, 0.2, 0.3]), shots) == [2, 1, 5]
     assert best_of_kinds(np.array([0.1, 0.9, 0.95, 0.94, 0.2, 0.3]), shots, 9) == [2, 1, 5, 4]
-
-
-@given(st.integers(1, 3), st.integers(2, 8), st.integers(2, 8), seeds)
-@settings(properties, max_examples=10)
-def test_intervals_hold_their_estimate_and_know_no_order(n, first, second, seed):
-    rng = np.random.default_rng(seed)
-    normal, anomalous = rng.normal(size=(n, first)).round(1), rng.normal(1, 1, (n, second)).round(1)
-    of_normal, of_anomalous = rng.integers(3, size=first), rng.integers(3, size=second)
-    found = blade_auroc(normal, anomalous, of_normal, of_anomalous, resamples=200)
-    assert 0 <= found.low <= found.high <= 1
-    assert found.value == pytest.approx(np.mean([auroc(a, b) for a, b in zip(normal, anomalous, strict=True)]))
-    assert blade_auroc(np.exp(normal), np.exp(anomalous), of_normal, of_anomalous, resamples=200) == found
-    apart = blade_auroc(normal, anomalous + 50, of_normal, of_anomalous, resamples=50)
-    assert apart == (1, 1, 1)
-    weights = rng.integers(1, 9, first).astype(float)
-    values = rng.uniform(0, 1, (n, first))
-    mean = blade_mean(values * weights, weights, of_normal)
-    assert values.min() - 1e-9 <= mean.low <= mean.value <= mean.high <= values.max() + 1e-9
-    assert mean.value == pytest.approx(np.average(values.mean(0), weights=weights))
-    zeros, nobody = np.append(weights, [0, 0]), np.append(of_normal, [7, 8])
-    with_empty = np.concatenate([values * weights, np.full((n, 2), 99.0)], axis=1)
-    assert blade_mean(with_empty, zeros, nobody) == mean, "what has no weight counts for nothing"
-
-
-def test_a_mean_of_blades_of_one_frame_and_one_weight_is_the_mean_of_images():
-    values = np.random.default_rng(0).normal(size=(1, 60))
-    found = blade_mean(values, np.ones(60), np.arange(60), resamples=3000)
-    assert found == pytest.approx(mean_interval(values, resamples=4000), abs=0.02)
 
 
 @given(seeds, st.sampled_from([0.05, 0.3]))

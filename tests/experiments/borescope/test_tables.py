@@ -5,10 +5,11 @@ import pytest
 from experiments.borescope.made import frame, perfect, some_parts
 from scipy.stats import beta
 
+from flowlib.detector.map_metrics import pixel_auroc
 from flowlib.experiments.borescope import tables
 from flowlib.experiments.borescope.frames import blades
 from flowlib.experiments.borescope.measures import Scored
-from flowlib.metrics import Interval, auroc, average_precision, conformal_threshold, pixel_auroc
+from flowlib.metrics import Interval, auroc, average_precision, conformal_threshold
 
 PARTS = some_parts()
 N, M = len(PARTS.normal), len(PARTS.defective)
@@ -81,7 +82,7 @@ def test_strides_tell_cost_quality_and_agreement():
 def test_overlaps_count_frames_with_a_defect_alone():
     overlaps = tables.overlaps_of(perfect(PARTS.tested), PARTS.tested)
     assert overlaps.tolist() == pytest.approx([0] * N + [1] * M)
-    assert tables.mean_overlap(overlaps, PARTS.tested).value == pytest.approx(1)
+    assert tables.overlap_gain(overlaps, 0.25 * overlaps, PARTS.tested).value == pytest.approx(0.75)
     assert tables.has_defect([frame(), frame("crack", 1, (0, 2, 0, 2))]).tolist() == [0, 1]
 
 
