@@ -151,21 +151,48 @@ def fit(
     size: Annotated[int, typer.Option(help="Longest side in pixels that images are worked on at.")] = 256,
     frames: Annotated[int, typer.Option(help="Evenly spread frames of each video.")] = 30,
     seed: int = 0,
+    also: Annotated[
+        Path | None, typer.Option(metavar="CSV", help="Marks saved from a page: its false alarms are normal, too.")
+    ] = None,
 ) -> None:
     """Fit a detector on normal images alone. Exit status 1 if a file was refused."""
     from flowlib.detector import fitting, storage
     from flowlib.detector.model import Settings
-    from flowlib.inspection import layouts, normals
+    from flowlib.inspection import calibration, layouts, marks, normals
 
     settings = Settings(features, size, seed=seed)  # refused at once where it is wrong
-    normal = normals.read_normal(folder, frames, size)
+    more = marks.false_alarms(also) if also else {}
+    normal = normals.read_normal(folder, frames, size, also=more)
     if normal.available > normals.MOST:
         print(f"{len(normal.images)} of about {normal.available} normal images and frames are used, evenly spread")
     fitted = fitting.fit(normal.images, normal.sources, settings)
     path = storage.save(fitted, out)
+    calibration.after_fit(out, folder, normal.sources, seed)
     print("\n".join([*normals.described(fitted), str(path)]))
     tell([*normals.warnings(fitted), *normal.notes, *layouts.left_out(folder)])
     complain(normal.refused)
+
+
+@app.command()
+def calibrate(
+    model: Annotated[Path, typer.Argument(metavar="DETECTOR", help="Folder that fit wrote.")],
+    folder: Annotated[Path, typer.Argument(help="Good images and videos, which the detector was not fitted on.")],
+    frames: Annotated[int, typer.Option(help="Evenly spread frames of each video, as in score.")] = 60,
+    every: Annotated[int | None, typer.Option(help="Instead: each so-manieth frame of each video.")] = None,
+) -> None:
+    """Set a detector's thresholds anew on other good parts, without training. Exit status 1 if a file was refused."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    from flowlib.inspection import calibration, decisions, normals
+    from flowlib.inspection.tracks import promise
+
+    detector, reasons, refused = calibration.calibrate(model, folder, frames, every)
+    good = calibration.read(model).good
+    for kind, scores in (("video", good.of_videos()), ("image", detector.calibration)):
+        promised = promise(scores, normals.RATE) if len(scores) else None
+        print(f"{kind}s: {decisions.described(promised, kind, normals.RATE)}")
+    for line in [*reasons, *normals.warnings(detector)]:
+        print(line, file=sys.stderr)
+    complain(refused)
 
 
 @app.command()
@@ -177,19 +204,20 @@ def score(
     settings: Annotated[Path | None, typer.Option(help="YAML file: false_alarm_rate.")] = None,
     false_alarm_rate: Annotated[float | None, typer.Option(help="Of normal images, at most.  [default: 0.05]")] = None,
     frames: Annotated[int, typer.Option(help="Evenly spread frames of each video.")] = 60,
+    every: Annotated[int | None, typer.Option(help="Instead: each so-manieth frame of each video.")] = None,
 ) -> None:
-    """Score images and videos: table, overlays, heat maps. Exit status 1 if a file was refused."""
+    """Score images and videos: a page to work through, tables, pictures. Exit status 1 if a file was refused."""
     os.environ.setdefault(
         "OMP_NUM_THREADS", "1"
     )  # read when torch is imported; more threads are slower on shared cores
     from flowlib.detector import storage
-    from flowlib.inspection import layouts, normals, scan, verdicts
+    from flowlib.inspection import layouts, normals, results, scan, verdicts
 
     chosen = scan.read_settings(settings) if settings else {}
     if false_alarm_rate is not None:
         chosen["false_alarm_rate"] = false_alarm_rate
-    table = scan.scan(model, source, out, chosen, frames, maps)
-    print("\n".join(verdicts.summary(table, out)))
+    table = scan.scan(model, source, out, chosen, frames, maps, every=every)
+    print("\n".join([*verdicts.summary(table, out), *results.summary(out)]))
     promise = normals.warnings(storage.load(model), chosen.get("false_alarm_rate", normals.RATE))
     tell([*promise, *normals.doubts(table, "file"), *layouts.left_out(source)])
     complain(table.loc[table["status"] != "ok", "message"])

@@ -111,6 +111,33 @@ def test_one_refused_file_gives_status_1_and_the_rest(
     assert "nothing in" in capsys.readouterr().err
 
 
+def test_calibrate_and_marked_false_alarms(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, out = tmp_path / "model", tmp_path / "out"
+    assert call(monkeypatch, "fit", images(tmp_path / "good", 12), "--out", model) == 0
+    capsys.readouterr()
+    assert call(monkeypatch, "calibrate", model, images(tmp_path / "more", 25)) == 0
+    told = capsys.readouterr()
+    assert "images: of good images like the 25 that it was calibrated on, at most 0.05 are flagged" in told.out
+    assert "videos: no video of a good part was held out" in told.out
+    assert "too few" not in told.err
+    assert call(monkeypatch, "score", model, tmp_path / "more", "--out", out) == 0
+    told = capsys.readouterr()
+    assert "25 images: " in told.out
+    assert str(out / "index.html") in told.out
+    assert "too few" not in told.err
+    (tmp_path / "marks.csv").write_text(f"file,mark,folder\n3.png,false alarm,{tmp_path / 'more'}\n4.png,unsure,\n")
+    assert (
+        call(monkeypatch, "fit", tmp_path / "good", "--out", tmp_path / "next", "--also", tmp_path / "marks.csv") == 0
+    )
+    told = capsys.readouterr().out
+    assert "10 of 10 files to train, 3 of 3 files to calibrate" in told, "13 in all"
+    assert call(monkeypatch, "calibrate", tmp_path / "next", tmp_path / "good" / "nothing") == 2
+    assert call(monkeypatch, "fit", tmp_path / "good", "--out", model, "--also", tmp_path / "none.csv") == 2
+    assert "none.csv cannot be read" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("n", [1, 3])
 def test_few_normal_images_make_a_detector_and_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], n: int
@@ -185,7 +212,7 @@ def test_the_shell_sees_the_exit_status_and_no_import_is_slow(tmp_path: Path) ->
 
     asked = shell("--help")
     assert asked.returncode == 0
-    assert all(name in asked.stdout for name in ("simulate", "ingest", "fit", "score"))
+    assert all(name in asked.stdout for name in ("simulate", "ingest", "fit", "calibrate", "score"))
     assert "torch" not in asked.stderr
     refused = shell("ingest", tmp_path, tmp_path / "out")
     assert refused.returncode == 2

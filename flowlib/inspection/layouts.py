@@ -26,9 +26,11 @@ NO_PICTURES = frozenset(
 )  # texts, tables, sounds, models: surely no pictures
 NO_PICTURE_NAMES = re.compile(r"(readme|licen[cs]e|notice|changelog|copying|makefile|icon\r)", re.IGNORECASE)
 SYSTEM = frozenset({"$recycle.bin", "@eadir", "__macosx", "__pycache__", "lost+found", "system volume information"})
-RESULTS = ("overlays", "heatmaps", "tracks", "maps")  # what score writes beside its table
+RESULTS = ("overlays", "heatmaps", "tracks", "maps", "thumbnails", "plain")  # what score writes beside its table
 RECORDS = {"scores.csv": b"file,score,threshold,", "manifest.csv": b"file,source,frame,"}  # tables of ours: their begin
-BOOKKEEPING = frozenset({".lock", "settings.json", "manifest.csv", "scores.csv", "frames.csv"})
+BOOKKEEPING = frozenset(
+    {".lock", "settings.json", "manifest.csv", "scores.csv", "decisions.csv", "index.html", "frames.csv"}
+)
 SHOWN = 3  # names in a message
 
 Reasons = list[tuple[Path, str]]

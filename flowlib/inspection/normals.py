@@ -1,11 +1,11 @@
 """Reading the images and videos of good parts that a detector is fitted on, and telling what the fit came to.
 
 Videos carry markings in their corners (clock, logo, cursor) that change from video to video. Their rows are left out
-here and where videos are scored, as `flowlib.inspection.ingest` does; a video in which nothing moves is left whole.
+here and where videos are scored, as `flowlib.inspection.ingest` does.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from fractions import Fraction
 from itertools import islice
@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from flowlib.detector.model import Detector, DetectorError, working
-from flowlib.inspection.cropping import unmarked_rows
+from flowlib.detector.model import SMALLEST, Detector, DetectorError, working
+from flowlib.inspection.cropping import MARGIN, unmarked_rows
 from flowlib.inspection.ingest import IngestError, read_manifest
 from flowlib.inspection.layouts import check_normal, layout, left_out, top
 from flowlib.inspection.media import Frame, MediaError, is_video
@@ -43,7 +43,13 @@ class Normal(NamedTuple):
     notes: list[str]
 
 
-def read_normal(folder: Path, video_frames_each: int = 30, size: int = 256, most: int = MOST) -> Normal:
+def read_normal(
+    folder: Path,
+    video_frames_each: int = 30,
+    size: int = 256,
+    most: int = MOST,
+    also: Mapping[Path, str] | None = None,
+) -> Normal:
     """Read the normal files of a folder (`flowlib.inspection.layouts.layout`): images, and evenly spread frames of
     each video.
 
@@ -54,6 +60,7 @@ def read_normal(folder: Path, video_frames_each: int = 30, size: int = 256, most
     video_frames_each: frames of a video, or all of a shorter one.
     size: longest side that images are reduced to at once, as `detector.Settings.size`.
     most: images that are kept; of more, these many are taken, evenly spread over the files.
+    also: other files, and the source that each is of (`flowlib.inspection.marks.false_alarms`).
 
     Files that cannot be read are listed in `refused`, of a damaged video what comes before the damage is kept.
 
@@ -65,8 +72,9 @@ def read_normal(folder: Path, video_frames_each: int = 30, size: int = 256, most
         if number < 1:
             raise DetectorError(f"{name} is {number}, it must be at least 1")
     found = layout(folder)
-    files = found.normal
-    check_normal(folder, files)
+    check_normal(folder, found.normal)
+    also = also or {}
+    files = [*found.normal, *also]
     videos = videos_of_frames(folder)
     places = [path for path in files for _ in range(video_frames_each if is_video(path) else 1)]
     taken = [places[i * len(places) // most] for i in range(most)] if len(places) > most else places
@@ -75,7 +83,7 @@ def read_normal(folder: Path, video_frames_each: int = 30, size: int = 256, most
     refused = [f"{path} {why}" for path, why in found.refused if not found.test or top(path, folder) == "train"]
     doubts: list[tuple[Path, str]] = []
     for path, count in tqdm(Counter(taken).items(), desc="reading", unit="file", disable=None):
-        source = videos.get(path.relative_to(folder).as_posix(), str(path))
+        source = also.get(path) or videos.get(path.relative_to(folder).as_posix(), str(path))
         try:
             rows = unmarked(path)
             for frame in frames_of(path, count):
@@ -106,14 +114,23 @@ def frames_of(path: Path, count: int) -> Iterator[Frame]:
     return video_frames(path, count) if is_video(path) else iter([read_picture(path)])
 
 
+def frames_at(path: Path, count: int, every: int | None = None) -> Iterator[Frame]:
+    """As `frames_of`, or each `every`-th frame of a video to its end."""
+    return islice(video_frames(path), 0, None, every) if every and is_video(path) else frames_of(path, count)
+
+
 def unmarked(path: Path) -> slice:
-    """The rows of a video between the markings in its corners; all of an image, or where there are none to be found."""
-    if is_video(path):
-        beginning = islice(video_frames(path), 0, SURVEYED * SURVEY_STEP, SURVEY_STEP)
-        for frames in (beginning, video_frames(path, SURVEYED)):
-            if rows := unmarked_rows(alike(frames)):
-                return slice(*rows)
-    return slice(None)
+    """The rows of a video between the markings in its corners, or, where these cannot be told from the scene, without a
+    tenth of the height at both ends, as in `flowlib.inspection.ingest`; all of an image, or of a very low video."""
+    if not is_video(path):
+        return slice(None)
+    beginning = islice(video_frames(path), 0, SURVEYED * SURVEY_STEP, SURVEY_STEP)
+    for frames in (beginning, video_frames(path, SURVEYED)):
+        if rows := unmarked_rows(alike(frames)):
+            return slice(*rows)
+    height = next((image.shape[1] for image in alike(video_frames(path, 1))), 0)
+    margin = round(MARGIN * height)
+    return slice(margin, height - margin) if height - 2 * margin >= SMALLEST else slice(None)
 
 
 def alike(frames: Iterable[Frame]) -> Iterator[np.ndarray]:

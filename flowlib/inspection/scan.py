@@ -12,6 +12,7 @@ from concurrent.futures import BrokenExecutor, Executor, as_completed
 from contextlib import ExitStack
 from functools import lru_cache
 from pathlib import Path
+from time import monotonic
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,15 +24,18 @@ from tqdm.auto import tqdm
 from flowlib.detector.model import Detector, DetectorError, resized, worst_region
 from flowlib.detector.storage import load
 from flowlib.inspection import overlays
+from flowlib.inspection.calibration import FRAMES
 from flowlib.inspection.layouts import is_utf8, layout, left_out, natural, top
 from flowlib.inspection.media import MediaError, is_video
-from flowlib.inspection.normals import RATE, frames_of, named, unmarked
+from flowlib.inspection.normals import RATE, frames_at, named, unmarked
+from flowlib.inspection.results import Small, publish, small_pictures, write_small
 from flowlib.inspection.verdicts import Rows, picture_paths, read_table, remove, write_table
 from flowlib.runtime import artifacts, parallel
 from flowlib.runtime.code import code_hash
 from flowlib.runtime.files import is_of_name, readable, replacing, resuming
 from flowlib.training import computed_with
 
+BETWEEN = 2.0  # seconds, at least, from one writing of the table to the next: of thousands of rows it takes its time
 PROCESSES_FROM = 12  # pictures: fewer are scored before other processes would have started
 SETTINGS = ("false_alarm_rate",)
 
@@ -59,6 +63,7 @@ class Run(NamedTuple):
     source: str
     rate: float
     frames: int
+    every: int | None
     maps: bool
     key: str
 
@@ -68,9 +73,10 @@ def scan(
     source: Path,
     out: Path,
     settings: Mapping[str, Any] | None = None,
-    frames: int = 60,
+    frames: int = FRAMES,
     maps: bool = False,
     executor: Executor | None = None,
+    every: int | None = None,
 ) -> pd.DataFrame:
     """Score an image, a video, or every image and video of a folder with the detector that `detector.save` wrote.
 
@@ -85,6 +91,7 @@ def scan(
         left out (`normals.unmarked`): they are dimmed in overlays and 0 in maps.
     maps: write the maps, too.
     executor: runs a job a file; by default this process for a few images, else processes on this machine.
+    every: of each video each so-manieth frame, to its end, in place of `frames`.
 
     Writes
     ------
@@ -94,15 +101,18 @@ def scan(
     tracks/FOLDER/STEM.png: a video's score over time.
     maps/FOLDER/STEM.tiff: float32, of the image's own size, higher is more anomalous; for a file of ``test``
         maps/OBJECT/test/DEFECT/STEM.tiff, where OBJECT is the name of `source`, as the evaluation of MVTec AD has it.
+    thumbnails/FOLDER/STEM.jpg, plain/FOLDER/STEM.jpg: small, and without the map; of videos only the evidence.
+    decisions.csv: a row a file, its state first (`flowlib.inspection.decisions`).
+    index.html: all of it on a page to work through (`flowlib.inspection.page`).
     settings.json: what it was made of and with.
 
     Returns
     -------
     a row an image or scored frame: file (path in `source`), score, threshold, anomalous (score above threshold), x0,
-    y0, x1, y1 (the box of the worst region in the image's own pixels, x1 and y1 excluded), frame and seconds (of
-    videos), label (the folder in ``test``), status, message, overlay (path in `out`), fingerprint. Status: "ok"; or, in
-    a row without a score, "refused" (the file could not be read) or "damaged" (of the video only the frames in the rows
-    above could be).
+    y0, x1, y1 (the box of the worst region in the image's own pixels, x1 and y1 excluded), frame (of videos), width and
+    height of the image, seconds (of videos), label (the folder in ``test``), status, message, overlay (path in `out`),
+    fingerprint. Status: "ok"; or, in a row without a score, "refused" (the file could not be read) or "damaged" (of the
+    video only the frames in the rows above could be).
 
     Raises
     ------
@@ -112,7 +122,7 @@ def scan(
     MediaError: a file of ``test`` has no label.
     """
     model, source, out = Path(model), Path(source), Path(out)
-    run = new_run(model, source, out, settings or {}, frames, maps)
+    run = new_run(model, source, out, settings or {}, frames, every, maps)
     jobs = jobs_in(source)
     if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
         raise InspectionError(f"out {out} lies in {source}, which is scored: name a folder outside of it")
@@ -125,11 +135,12 @@ def scan(
             else f"{out} holds the scores of {other}: name another folder for those of {source}"
         )
 
-    facts: dict[str, Any] = {"source": str(source.resolve()), "model": str(model)}
-    facts |= {"false_alarm_rate": run.rate, "frames": run.frames, "maps": run.maps, "key": run.key}
+    facts: dict[str, Any] = {"source": str(source.resolve()), "model": str(model), "false_alarm_rate": run.rate}
+    facts |= {"frames": run.frames, "every": run.every, "maps": run.maps, "key": run.key}
     try:
         with resuming(out, facts, conflict, InspectionError):
             table = score_jobs(jobs, run, executor)
+            publish(table, source, run)
     except BrokenExecutor as error:
         raise InspectionError(
             f"a process that scored {source} was ended, perhaps for want of memory: run again, it goes on where it was"
@@ -142,23 +153,26 @@ def scan(
     return table
 
 
-def new_run(model: Path, source: Path, out: Path, settings: Mapping[str, Any], frames: int, maps: bool) -> Run:
+def new_run(
+    model: Path, source: Path, out: Path, settings: Mapping[str, Any], frames: int, every: int | None, maps: bool
+) -> Run:
     """Check what was asked for before anything is written."""
     if unknown := [str(name) for name in settings if name not in SETTINGS]:
         raise InspectionError(f"settings have {', '.join(unknown)}: the keys are {', '.join(SETTINGS)}")
     rate = settings.get("false_alarm_rate", RATE)
     if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < 1:
         raise InspectionError(f"false_alarm_rate is {rate!r}, it must lie between 0 and 1, such as 0.05")
-    if frames < 1:
-        raise InspectionError(f"frames is {frames}, it must be at least 1")
+    for name, number in (("frames", frames), ("every", every)):
+        if number is not None and number < 1:
+            raise InspectionError(f"{name} is {number}, it must be at least 1")
     load(model)  # raises where there is no detector
     parts = {
         "detector": hashlib.sha256((model / "detector.safetensors").read_bytes()).hexdigest(),
         "code": code_hash(__name__),
         **computed_with(),
-        "settings": [rate, frames, maps],
+        "settings": [rate, frames, every, maps],
     }
-    return Run(model, out, source.resolve().name, rate, frames, maps, artifacts.key(parts)[:16])
+    return Run(model, out, source.resolve().name, rate, frames, every, maps, artifacts.key(parts)[:16])
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -221,7 +235,7 @@ def digest(file: Path) -> str:
 
 
 def score_jobs(jobs: list[Job], run: Run, executor: Executor | None) -> pd.DataFrame:
-    """Score what is not in scores.csv yet; the table is written anew after each file."""
+    """Score what is not in scores.csv yet; the table is written anew as files are done, and whatever ends the run."""
     rows, files = read_table(run.out), [job.file for job in jobs]
     for gone in rows.keys() - set(files):
         remove(rows.pop(gone), [], run.out, run.source, run.maps)
@@ -232,11 +246,17 @@ def score_jobs(jobs: list[Job], run: Run, executor: Executor | None) -> pd.DataF
         if executor is None and len(todo) > 1 and pictures >= PROCESSES_FROM:
             executor = stack.enter_context(parallel.processes())
         done = results(todo, run, executor)
-        for job, new in tqdm(done, total=len(todo), desc="scoring", unit="file", disable=None):
-            remove(rows.get(job.file, []), new, run.out, run.source, run.maps)
-            rows[job.file] = new
-            write_table(run.out, rows, files)
-    return write_table(run.out, rows, files)
+        written = monotonic()
+        try:
+            for job, new in tqdm(done, total=len(todo), desc="scoring", unit="file", disable=None):
+                remove(rows.get(job.file, []), new, run.out, run.source, run.maps)
+                rows[job.file] = new
+                if monotonic() - written > BETWEEN:
+                    write_table(run.out, rows, files)
+                    written = monotonic()
+        finally:
+            table = write_table(run.out, rows, files)
+    return table
 
 
 def results(jobs: list[Job], run: Run, executor: Executor | None) -> Iterator[tuple[Job, Rows]]:
@@ -255,16 +275,19 @@ def inspect(job: Job, run: Run, bar: bool = False) -> Rows:
     blank = {"file": job.file, "label": job.label, "status": "ok", "message": "", "overlay": ""}
     blank["fingerprint"] = fingerprint(job, run)
     rows: Rows = []
+    small: list[Small] = []  # of each row
     try:
         if job.fault:
             raise MediaError(job.fault)
-        inspected, frames = unmarked(job.path), frames_of(job.path, run.frames)
+        inspected, frames = unmarked(job.path), frames_at(job.path, run.frames, run.every)
         for frame in tqdm(frames, desc=job.path.name, unit="frame", leave=False, disable=None if bar else True):
             place = job.name if not is_video(job.path) else f"{job.name}_f{frame.index:06}"
             row = blank | {"threshold": threshold, "overlay": f"overlays/{place}.png", "message": frame.note}
             if is_video(job.path):
                 row |= {"frame": frame.index, "seconds": frame.seconds}
-            rows.append(row | judge(detector, threshold, frame.image, inspected, row, run))
+            found, pictures = judge(detector, threshold, frame.image, inspected, row, run)
+            rows.append(row | found)
+            small.append(pictures)
     except (MediaError, DetectorError) as error:
         status = "damaged" if any(row["status"] == "ok" for row in rows) else "refused"
         rows.append(blank | {"status": status, "message": named(error, job.path)})
@@ -274,6 +297,7 @@ def inspect(job: Job, run: Run, bar: bool = False) -> Rows:
         message = f"{job.path}: its pictures cannot be written under its name ({error.strerror}): rename it"
         rows = [blank | {"status": "refused", "message": message}]
     scored = [row for row in rows if row["status"] == "ok"]
+    write_small(scored, small, run)
     if is_video(job.path) and scored:
         figure = overlays.track(pd.DataFrame(scored), threshold, job.file)
         with replacing(run.out / "tracks" / f"{job.name}.png") as path:
@@ -283,8 +307,9 @@ def inspect(job: Job, run: Run, bar: bool = False) -> Rows:
 
 def judge(
     detector: Detector, threshold: float, image: np.ndarray, inspected: slice, row: dict[str, Any], run: Run
-) -> dict[str, Any]:
-    """Score the inspected rows of an image and write its pictures: the columns of scores.csv that this gives."""
+) -> tuple[dict[str, Any], Small]:
+    """Score the inspected rows of an image and write its pictures: the columns of scores.csv that this gives, and the
+    small pictures, which not every frame of a video needs."""
     part, level = image[:, inspected], detector.level
     worked = detector.working_map(part)
     score = round(detector.score(worked), 6)
@@ -294,8 +319,9 @@ def judge(
     region = region._replace(y0=region.y0 + top, y1=region.y1 + top)
     paths = picture_paths(row, run.out, run.source)
     note = f"{row['seconds']:.2f} s, frame {row['frame']}" if "frame" in row else ""
+    overlay = overlays.overlay(image, values, level, region, score, threshold, note, inspected)
     for path, picture in (
-        (paths["overlay"], overlays.overlay(image, values, level, region, score, threshold, note, inspected)),
+        (paths["overlay"], overlay),
         (paths["heatmap"], overlays.heat_map(values, level)),
     ):
         with replacing(path) as temporary:
@@ -303,7 +329,9 @@ def judge(
     if run.maps:
         with replacing(paths["map"]) as temporary:
             tifffile.imwrite(temporary, values)
-    return {"score": score, "anomalous": score > threshold, **region._asdict()}
+    height, width = image.shape[1:]
+    found = {"score": score, "anomalous": score > threshold, **region._asdict(), "width": width, "height": height}
+    return found, small_pictures(image, overlay)
 
 
 @lru_cache(maxsize=2)

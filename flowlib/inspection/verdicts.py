@@ -10,7 +10,7 @@ import pandas as pd
 from flowlib.runtime.files import Rows, check_inside, read_rows, write_rows
 
 TYPES = {"file": "str", "score": "Float64", "threshold": "Float64", "anomalous": "boolean"}
-TYPES |= dict.fromkeys(("x0", "y0", "x1", "y1", "frame"), "Int64") | {"seconds": "Float64"}
+TYPES |= dict.fromkeys(("x0", "y0", "x1", "y1", "frame", "width", "height"), "Int64") | {"seconds": "Float64"}
 TYPES |= dict.fromkeys(("label", "status", "message", "overlay", "fingerprint"), "str")
 
 
@@ -42,6 +42,8 @@ def picture_paths(row: Mapping[str, Any], out: Path, source: str) -> dict[str, P
     paths = {
         "overlay": out / row["overlay"],
         "heatmap": out / "heatmaps" / f"{name}.png",
+        "thumbnail": out / "thumbnails" / f"{name}.jpg",
+        "plain": out / "plain" / f"{name}.jpg",
         "map": out / "maps" / f"{place}.tiff",
     }
     video = {"track": out / "tracks" / re.sub(r"_f\d+$", ".png", name)} if pd.notna(row.get("frame")) else {}

@@ -316,10 +316,11 @@ def test_markings_of_a_video_are_neither_learned_nor_found(model: Path, tmp_path
     assert found[rows].all()
 
 
-def test_a_video_in_which_nothing_moves_is_left_whole(tmp_path: Path) -> None:
+def test_a_video_in_which_nothing_moves_loses_a_tenth_at_both_ends(tmp_path: Path) -> None:
     frame = texture(0)
     frame[2:6, 8:40:3] = 255
-    assert normals.unmarked(video(tmp_path / "v.mp4", [frame] * 12)) == slice(None)
+    assert normals.unmarked(video(tmp_path / "v.mp4", [frame] * 12)) == slice(5, 43)
+    assert normals.unmarked(video(tmp_path / "low.mp4", [frame[:34]] * 12)) == slice(None), "nothing would be left"
     assert normals.unmarked(tmp_path / "a.png") == slice(None)
 
 
