@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from inspection.small_detector import lossless, small_detector, weave
 from PIL import Image, ImageDraw, ImageFont
@@ -67,6 +68,9 @@ def test_what_the_markings_say_moves_no_score(model: Path, tmp_path: Path, raw: 
         ingest(source, tmp_path / "frames", frames=FRAMES, every=1)
         source = tmp_path / "frames"
     found = scores(model, source, tmp_path / "out")
+    decisions = pd.read_csv(tmp_path / "out" / "decisions.csv")
+    assert decisions["kind"].tolist() == ["video"] * 3, "frames that were ingested are of their video"
+    assert decisions["score"].nunique() == 1
     first, *others = found.values()
     assert len(first) == FRAMES
     assert len(others) == len(MARKINGS) - 1
