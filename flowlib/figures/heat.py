@@ -22,6 +22,6 @@ def heat(share: np.ndarray, colours: np.ndarray = HEAT) -> np.ndarray:
 
 
 def overlay(image: np.ndarray, share: np.ndarray, opacity: float) -> np.ndarray:
-    """A fitted picture under its map; below a quarter of the colour scale it is left as it is."""
+    """A picture ``(H, W, 3)`` in grey levels under its map; below a quarter of the colour scale it is left as it is."""
     weight = np.clip((np.nan_to_num(share)[..., None] - 0.25) / 0.75, 0, 1) * np.float32(opacity)
-    return (image + weight * (heat(share).astype(np.float32) - image)).astype(np.uint8)
+    return np.rint(image + weight * (heat(share).astype(np.float32) - image)).astype(np.uint8)

@@ -6,14 +6,14 @@ level that one in 200 pixels of normal images exceeds. Below half that level an 
 
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps, rc_context
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
 from flowlib.detector.model import Region
+from flowlib.figures import heat
 from flowlib.figures.style import BLUE, RED, STYLE
 
-COLOURS = (255 * colormaps["inferno"](np.arange(256))[:, :3]).astype(np.uint8)  # (256, 3), dark to light
 OPACITY = 0.45  # of the heat map where it is highest
 DIMMED = 0.4  # brightness of what was not inspected
 SIDES = (
@@ -27,14 +27,9 @@ BAR = 120, 10  # pixels: the colour bar
 BOX, OUTLINE = "#56B4E9", "black"
 
 
-def shares(values: np.ndarray, level: float) -> np.ndarray:
-    """Where on the colour scale the values of a map lie: 0 for 0 and less, 1 for twice `level` and more."""
-    return np.clip(values / np.float32(2 * max(level, 1e-9)), 0, 1)
-
-
 def heat_map(values: np.ndarray, level: float) -> Image.Image:
-    """A map ``(H, W)`` in colours, a pixel each."""
-    return Image.fromarray(COLOURS[(255 * shares(values, level)).astype(np.uint8)])
+    """A map ``(H, W)`` in colours, a pixel each: dark for 0 and less, light for twice `level` and more."""
+    return Image.fromarray(heat.heat(heat.shares(values, 0, 2 * level)))
 
 
 def overlay(
@@ -51,14 +46,10 @@ def overlay(
 
     What is not of `rows`, which alone were inspected, is dimmed.
     """
-    shown = shares(values, level)
-    opacity = OPACITY * np.clip((shown - 0.25) / 0.75, 0, 1)[..., None]  # (H, W, 1)
-    heat = COLOURS[(255 * shown).astype(np.uint8)]
-    grounds = np.broadcast_to(image.transpose(1, 2, 0), heat.shape)
     light = np.full((len(values), 1, 1), DIMMED)
     light[rows] = 1
-    pixels = light * grounds + opacity * (heat - light * grounds)
-    picture, factor = fitted(Image.fromarray(np.rint(pixels).astype(np.uint8)))
+    grounds = light * np.broadcast_to(image.transpose(1, 2, 0), (*values.shape, 3))
+    picture, factor = fitted(Image.fromarray(heat.overlay(grounds, heat.shares(values, 0, 2 * level), OPACITY)))
     if score > threshold:
         draw = ImageDraw.Draw(picture)
         x0, y0, x1, y1 = (round(factor * side) for side in region)
@@ -87,7 +78,7 @@ def write_strip(draw: ImageDraw.ImageDraw, canvas: Image.Image, text: str, level
     top, font, small = canvas.height - STRIP, ImageFont.load_default(14), ImageFont.load_default(10)
     draw.text((8, top + 8), text, fill="white", font=font)
     left = canvas.width - BAR[0] - 24
-    bar = np.tile(COLOURS[np.linspace(0, 255, BAR[0]).astype(int)], (BAR[1], 1, 1))
+    bar = np.tile(heat.HEAT[np.linspace(0, 255, BAR[0]).astype(int)], (BAR[1], 1, 1))
     canvas.paste(Image.fromarray(bar), (left, top + 6))
     draw.rectangle((left - 1, top + 5, left + BAR[0], top + 6 + BAR[1]), outline="#777777")
     for share, value in enumerate(("0", f"{level:.3g}", f"{2 * level:.3g}+")):

@@ -18,6 +18,7 @@ from PIL import Image
 
 from flowlib.detector import fitting, storage
 from flowlib.detector.model import DetectorError, Region, Settings, working
+from flowlib.figures import heat
 from flowlib.inspection import normals, overlays
 from flowlib.inspection import scan as inspection_scan
 from flowlib.inspection.media import Frame, MediaError
@@ -535,10 +536,10 @@ def test_folders_without_normal_files_are_refused(tmp_path: Path) -> None:
 def test_colours_mean_the_same_in_every_picture() -> None:
     values = np.array([[-1.0, 0.0, 2.0, 4.0, 90.0]], dtype=np.float32)
     colours = np.asarray(overlays.heat_map(values, 2.0))[0]
-    assert (colours[0] == overlays.COLOURS[0]).all()
-    assert (colours[1] == overlays.COLOURS[0]).all()
-    assert (colours[2] == overlays.COLOURS[127]).all()
-    assert (colours[3:] == overlays.COLOURS[255]).all()
+    assert (colours[0] == heat.HEAT[0]).all()
+    assert (colours[1] == heat.HEAT[0]).all()
+    assert (colours[2] == heat.HEAT[127]).all()
+    assert (colours[3:] == heat.HEAT[255]).all()
 
 
 def test_usual_parts_stay_as_they_are_and_only_anomalies_are_boxed() -> None:
