@@ -1,6 +1,6 @@
 """How a detector is fitted: normal images divided by source, a flow trained on some, its scores calibrated on the rest.
 
-Images are looked at one after another, and of each only some positions are kept: memory is flat in their number.
+Images are looked at one after another, and of their features only so many positions are kept as the flow trains on.
 """
 
 from collections.abc import Sequence

@@ -12,7 +12,7 @@ import numpy as np
 from ipywidgets import HTML, Box, HBox, Layout, VBox
 
 from flowlib.explorer import panels, saved
-from flowlib.explorer.parts import COLUMN, STYLE, Kept, dropdown, heading, looks
+from flowlib.explorer.parts import COLUMN, STYLE, Pane, dropdown, heading, looks
 from flowlib.explorer.pictures import ExplorerError
 from flowlib.explorer.state import DENSE, STRIDES, WINDOWS, Explorer
 from flowlib.explorer.texts import captions, counts_table, numbers, promise, sheet, verdict
@@ -69,8 +69,8 @@ class BorescopeTab:
         self.status = HTML(layout=Layout(height="24px", flex="1"))
         names = ("image", "heat map", "overlay", "true mask")
         self.captions = {name: HTML(layout=Layout(height="22px", width="auto", margin="0")) for name in names}
-        self.pictures = {name: Kept(panels.SIZE) for name in names}
-        self.histogram = Kept(panels.HISTOGRAM)
+        self.pictures = {name: Pane(panels.SIZE) for name in names}
+        self.histogram = Pane(panels.HISTOGRAM)
         for name in ("model", "map", "way", "stride", "window", "opacity", "index"):
             getattr(self, name).observe(self.on_change(name), "value")
         self.rate.observe(self.on_change("false_alarm_rate"), "value")

@@ -30,7 +30,7 @@ STYLE = """<style>
 </style>"""
 
 
-class Kept:
+class Pane:
     """An image widget that is sent new bytes only when what they show has changed."""
 
     def __init__(self, size: tuple[int, int]) -> None:

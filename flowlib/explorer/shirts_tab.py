@@ -15,7 +15,7 @@ from PIL import Image
 
 from flowlib.explorer import panels
 from flowlib.explorer.borescope_tab import BorescopeTab
-from flowlib.explorer.parts import COLUMN, STYLE, Kept, heading, looks
+from flowlib.explorer.parts import COLUMN, STYLE, Pane, heading, looks
 from flowlib.explorer.shirts import Said, Shirts, Square
 from flowlib.figures import heat
 
@@ -41,8 +41,8 @@ class ShirtsTab:
         self.click.add_class(CLICK)
         names = ("shirt", "NLL map", "change", "reconstruction")
         self.captions = {name: HTML(layout=Layout(height="22px", width="auto", margin="0")) for name in names}
-        self.pictures = {name: Kept(SHIRT) for name in names}
-        self.histogram, self.numbers = Kept(BARS), HTML()
+        self.pictures = {name: Pane(SHIRT) for name in names}
+        self.histogram, self.numbers = Pane(BARS), HTML()
         for slider in (self.index, self.size, self.level, self.x, self.y):
             slider.observe(self.on_change, "value")
         self.click.observe(self.on_click, "value")
