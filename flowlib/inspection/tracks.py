@@ -7,7 +7,8 @@ one or two frames, however high, do not raise it, and one blurred frame in the m
 The choice is by simulation and without a single anomaly of any data set (`tests/inspection/test_tracks.py` has the
 numbers in short): where good videos carry flickers, the highest frame and the mean of the highest few find little of
 the damage that stays for three frames or more, three of five find nearly all that there is to find; where they carry
-none, it costs next to nothing. What it cannot find is damage in view for fewer than three scored frames.
+none, it costs next to nothing. What it cannot find is damage in view for fewer than three scored frames. On the
+simulator's blades, which flicker little, it finds as much as the highest frame and no more (README).
 
 Calibrated on whole good videos (split conformal, `flowlib.metrics.conformal_threshold`), a good video like them is
 flagged with a probability of at most the stated rate, whatever the model is worth and however alike its frames are.
