@@ -56,11 +56,11 @@ FAULTS = [
         ("test_baselines.py",),
     ),
     Fault(
-        "experiments/borescope/measures.py",
+        "metrics.py",
         "a resample's sum over the weights of the whole sample",
-        "mean(0).sum() / weights[chosen].sum())",
-        "mean(0).sum() / weights.sum())",
-        ("experiments/borescope/test_measures.py",),
+        "drawn[:, 1:] / drawn[:, :1]",
+        "drawn[:, 1:] / total[0]",
+        ("test_metrics.py",),
     ),
     Fault(
         "simulator/camera.py",

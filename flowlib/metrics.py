@@ -151,11 +151,12 @@ def mean_interval(
 
     For the same images under two conditions pass the differences image by image.
 
-    Args:
-        clusters: labels, shape (N,); with them N >= 1.
-        weights: how much each image counts, shape (N,), not negative, one positive at least. What has no weight counts
-            for nothing, nor does a cluster of such images. Left out, all count alike.
-        bounds: what the mean can be; the ends are cut to it.
+    Arguments
+    ---------
+    clusters: labels, shape (N,); with them N >= 1.
+    weights: how much each image counts, shape (N,), not negative, one positive at least. What has no weight counts for
+        nothing, nor does a cluster of such images. Left out, all count alike.
+    bounds: what the mean can be; the ends are cut to it.
     """
     values = _scores_by_seed(values, "values", finite=True, fewest=2 if clusters is None else 1)
     rng = np.random.default_rng(seed)
