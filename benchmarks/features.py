@@ -23,7 +23,7 @@ from flowlib.runtime.paths import data_folder
 
 def measured(case: features.Case, network: str, method: str) -> dict[str, Any]:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    row = features.compared(case, network, method)
+    row = features.compared(case, network, method).row
     return row | {"memory, MB": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024}
 
 

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from hypothesis import HealthCheck, settings
@@ -14,8 +16,19 @@ settings.load_profile("any machine")
 PATIENCE = 600  # seconds: what takes longer hangs, on the slowest of machines
 
 
+@cache
+def solar_cells_file() -> Path | None:
+    """The project's own package of solar cells, fetched once; None where it cannot be had, and not asked for again."""
+    from flowlib.runtime import solar_cells
+    from flowlib.runtime.download import DataError
+
+    with suppress(DataError):
+        return solar_cells.ensure().resolve()
+    return None
+
+
 def copy_of_project(root: Path) -> Path:
-    """The project's layout: verified data linked in, no artifacts."""
+    """The project's layout: verified data linked in, solar cells only where they can be had; no artifacts."""
     from flowlib.runtime.download import ensure
 
     for folder in ("flowlib", "notebooks"):
@@ -24,4 +37,6 @@ def copy_of_project(root: Path) -> Path:
     shutil.copy(ROOT / "data" / "manifest.json", root / "data")
     for name in ("mnist", "fashion-mnist"):
         (root / "data" / name).symlink_to(ensure(name).resolve())
+    if (cells := solar_cells_file()) is not None:
+        (root / "data" / cells.parent.name).symlink_to(cells.parent)
     return root

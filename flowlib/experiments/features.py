@@ -17,33 +17,66 @@ import torch
 from scipy.ndimage import uniform_filter
 
 from flowlib.detector import feature_flow, features, fitting
+from flowlib.detector.features import NETWORK, PIXELS
 from flowlib.detector.map_metrics import aupro, pixel_auroc
-from flowlib.detector.model import SHARE, Settings, image_score, working
+from flowlib.detector.model import PATCH, SHARE, Settings, image_score, working
+from flowlib.detector.patches import dense_map, random_patches
 from flowlib.experiments.borescope import frames
+from flowlib.experiments.pairs import class_bootstrap
 from flowlib.inspection.layouts import layout
 from flowlib.inspection.pictures import read_image, read_mask
-from flowlib.metrics import auroc, conformal_threshold
+from flowlib.metrics import auroc, auroc_interval, conformal_threshold
 from flowlib.runtime import solar_cells
-from flowlib.training import best_device, to_device_of, to_numpy
+from flowlib.runtime.artifacts import Arrays
+from flowlib.runtime.parallel import run
+from flowlib.training import Recipe, best_device, to_device_of, to_numpy, trained
 
 BANK = 15_000  # positions that neighbours are looked for among
 RIDGE = 0.01  # of each variance, added to a Gaussian's covariance
 RATE = 0.05  # false alarms
 WAYS = {"maximum": 0.0, "top 1 %": 0.01, "top 10 %": SHARE, "mean": 1.0}  # of a map's pixels, whose mean is a score
+CHOSEN = "top 10 %"  # the detector's
 
-Map = Callable[[np.ndarray], np.ndarray]  # features ``(D, H, W)`` to anomaly scores ``(H, W)``
+# Longest sides, of small images. A position of the network sees much around it; of pixels it has its block alone, which
+# at 32 pixels is a quarter of a side. At 112 it would be 2x2 pixels of an image of 28.
+PAIR_SIZES = {NETWORK: 112, PIXELS: 32}
+PAIR_WAYS = ("mean", CHOSEN)  # the first orders images by likelihood
+KINDS = ("pixels", "features")
+WHOLE = ("Fashion-MNIST", "MNIST")
+
+Map = Callable[[np.ndarray], np.ndarray]  # an image or its features ``(D, H, W)``, to ``(h, w)``
 
 
 class Case(NamedTuple):
-    """A data set: normal images to train and calibrate with and their sources, images to test with, which of those are
-    anomalous, bool ``(N,)``, and their masks ``(H, W)``, or none."""
+    """A data set: normal images to train and calibrate with and what each came from, images to test with, which of
+    those are anomalous, bool ``(N,)``, what each came from, ``(N,)``, and their masks ``(H, W)``, or none."""
 
     name: str
     normal: list[np.ndarray]
     sources: list[Any]
     test: list[np.ndarray]
     anomalous: np.ndarray
+    origins: np.ndarray
     masks: list[np.ndarray]
+
+
+class Outcome(NamedTuple):
+    """A row of the comparison; the test images' scores by the detector's way, ``(N,)``; maps of the images asked for,
+    float32 ``(h, w)``; and what 2 and 99.9 % of the pixels of normal images that trained nothing lie below."""
+
+    row: dict[str, Any]
+    scores: np.ndarray
+    maps: list[np.ndarray]
+    limits: tuple[float, float]
+
+
+class Example(NamedTuple):
+    """An image as it is worked on, uint8 ``(C, h, w)``, its name and set, and its mask ``(h, w)``, empty for none."""
+
+    label: str
+    viewpoint: str
+    image: np.ndarray
+    mask: np.ndarray
 
 
 # --- data sets -------------------------------------------------------------------------------------------------------
@@ -56,7 +89,9 @@ def cells(train: int = 400, test: int = 300, seed: int = 0) -> Case:
     good, bad = (rng.permutation(np.flatnonzero(probability == value)) for value in (0, 1))
     tested = np.concatenate([good[train : train + test], bad[:test]])
     normal = [images[i] for i in good[:train]]
-    return Case("solar cells", normal, list(range(train)), [images[i] for i in tested], probability[tested] == 1, [])
+    return Case(
+        "solar cells", normal, list(range(train)), [images[i] for i in tested], probability[tested] == 1, tested, []
+    )
 
 
 def folder(path: Path) -> Case:
@@ -66,7 +101,8 @@ def folder(path: Path) -> Case:
     masks = [np.zeros(i.shape[1:], bool) if m is None else read_mask(m, i.shape[1:]) for _, i, m in test]
     anomalous = np.array([label != "good" for label, _, _ in test])
     normal = [read_image(file) for file in found.normal]
-    return Case(Path(path).name, normal, list(range(len(normal))), [i for _, i, _ in test], anomalous, masks)
+    origins = np.arange(len(test))
+    return Case(Path(path).name, normal, list(range(len(normal))), [i for _, i, _ in test], anomalous, origins, masks)
 
 
 def blades(place: Path, numbers: tuple[int, int, int], frames_each: int, every: int, executor: Executor) -> Case:
@@ -79,8 +115,15 @@ def blades(place: Path, numbers: tuple[int, int, int], frames_each: int, every: 
         [one.blade for one in train],
         [one.image for one in test],
         np.array([one.label != "good" for one in test]),
+        np.array([one.blade for one in test]),
         [one.mask for one in test],
     )
+
+
+def examples(case: Case, n: int) -> list[int]:
+    """Places of `n` anomalous test images, evenly through their order, which is that of their kinds."""
+    places = np.flatnonzero(case.anomalous)
+    return [int(places[i]) for i in np.linspace(0, len(places) - 1, min(n, len(places))).round().astype(int)]
 
 
 # --- methods: fitted on vectors ``(n, D)`` in float32 ----------------------------------------------------------------
@@ -88,8 +131,8 @@ def blades(place: Path, numbers: tuple[int, int, int], frames_each: int, every: 
 
 def flow(vectors: np.ndarray, steps: int, seed: int) -> Map:
     """NLL in nats under a `FeatureFlow`."""
-    trained = feature_flow.restored(feature_flow.trained(vectors, steps, seed))
-    return lambda found: feature_flow.nll_map(trained, found)
+    fitted = feature_flow.restored(feature_flow.trained(vectors, steps, seed))
+    return lambda found: feature_flow.nll_map(fitted, found)
 
 
 def neighbours(vectors: np.ndarray, steps: int, seed: int) -> Map:
@@ -125,54 +168,111 @@ METHODS: dict[str, Callable[[np.ndarray, int, int], Map]] = {
 }
 
 
+GLOW = "Glow on patches"  # the thesis's own
+STRIDE = 4  # of its windows
 AVERAGED = {"neighbours"}  # see means over 3x3 positions, as PatchCore's do (Roth et al. 2022)
 
 
 # --- the comparison --------------------------------------------------------------------------------------------------
 
 
-def compared(case: Case, network: str, method: str, steps: int = Settings.steps, seed: int = 0) -> dict[str, Any]:
-    """One job, and a row: how well a method finds the anomalies of a case, and what that costs.
+def compared(
+    case: Case, network: str, method: str, steps: int = Settings.steps, seed: int = 0, shown: Sequence[int] = ()
+) -> Outcome:
+    """One job: how well a method finds the anomalies of a case, what that costs, and its maps of the images `shown`.
 
-    Columns: set, features, method; of each way from a map to a score the image AUROC; found, the share of anomalous
-    images above the threshold of `RATE` by the detector's way, and alarms, that of normal ones; pixel AUROC and AUPRO
-    where there are masks; seconds of the fit and milliseconds an image.
+    Columns of the row: set, features, method; of each way from a map to a score the image AUROC; low and high, the
+    95 % interval of that by the detector's way, over what the images came from; found, the share of anomalous images
+    above the threshold of `RATE` by the same way, and alarms, that of normal ones; pixel AUROC and AUPRO where there
+    are masks; seconds of the fit and milliseconds an image.
     """
     settings = Settings(network, steps=steps, seed=seed)
-    channels = max(len(image) for image in case.normal)
-    parts = fitting.divided(case.sources, seed)
-    training, calibrating = ([working(case.normal[i], settings.size, channels) for i in part] for part in parts)
     began = time.perf_counter()
     extract, rng = features.features(network), np.random.default_rng(seed)
 
-    def seen(image: np.ndarray) -> np.ndarray:
-        found = extract(features.fitted(image, settings.size)[0])
-        return uniform_filter(found, (0, 3, 3), mode="nearest") if method in AVERAGED else found
+    def seen(image: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
+        enlarged, shape = features.fitted(at_work(case, image), settings.size)
+        found = extract(enlarged)
+        return uniform_filter(found, (0, 3, 3), mode="nearest") if method in AVERAGED else found, shape
 
-    each = -(-fitting.POSITIONS // len(training))
-    some = [rng.permutation(columns)[:each] for image in training for columns in [vectors_of(seen(image))]]
-    made = METHODS[method](np.concatenate(some), steps, seed)
-    fitted = time.perf_counter()
+    vectors = some_vectors(divided(case, seed)[0], lambda image: seen(image)[0], rng)
+    made = METHODS[method](vectors, steps, seed)
 
     def mapped(image: np.ndarray) -> np.ndarray:
-        worked = working(image, settings.size, channels)
-        return features.at_pixels(made(seen(worked)), features.fitted(worked, settings.size)[1])
+        found, shape = seen(image)
+        return features.at_pixels(made(found), shape)
 
-    held = [image_score(mapped(image), SHARE) for image in calibrating]
+    named = {"set": case.name, "features": network, "method": method}
+    return outcome(case, named, mapped, seed, time.perf_counter() - began, shown)
+
+
+def likelihood(case: Case, recipe: Recipe, patches: int, shown: Sequence[int] = ()) -> Outcome:
+    """`compared`, of the thesis's Glow: NLL in nats of 32x32 patches, dense, by a flow that learnt from `patches`."""
+    began = time.perf_counter()
+    training, _ = divided(case, recipe.seed)
+    worked = [at_work(case, image) for image in training]
+    flow = trained(random_patches(worked, patches, PATCH, recipe.seed), recipe)
+
+    def mapped(image: np.ndarray) -> np.ndarray:
+        return dense_map(flow, at_work(case, image), PATCH, STRIDE).astype(np.float32)  # type: ignore[arg-type]
+
+    named = {"set": case.name, "features": PIXELS, "method": GLOW}
+    return outcome(case, named, mapped, recipe.seed, time.perf_counter() - began, shown)
+
+
+def outcome(
+    case: Case, named: dict[str, Any], mapped: Map, seed: int, fit_seconds: float, shown: Sequence[int]
+) -> Outcome:
+    """What `compared` gives, by the function from an image to its map."""
+    held = [mapped(image) for image in divided(case, seed)[1]]
+    threshold = conformal_threshold(np.array([image_score(values, SHARE) for values in held]), RATE)
     begun = time.perf_counter()
     maps = [mapped(image) for image in case.test]
     milliseconds = 1000 * (time.perf_counter() - begun) / len(maps)
-    row: dict[str, Any] = {"set": case.name, "features": network, "method": method}
-    for way, share in WAYS.items():
-        scores = np.array([image_score(values, share) for values in maps])
-        row[way] = auroc(scores[~case.anomalous], scores[case.anomalous])
-        if share == SHARE:
-            above = scores > conformal_threshold(np.array(held), RATE)
-            row |= {"found": above[case.anomalous].mean(), "alarms": above[~case.anomalous].mean()}
+    scores = {way: np.array([image_score(values, share) for values in maps]) for way, share in WAYS.items()}
+    row = named | {way: auroc(*by_kind(case, each)) for way, each in scores.items()} | interval(case, scores[CHOSEN])
+    good, bad = by_kind(case, scores[CHOSEN] > threshold)
+    row |= {"found": bad.mean(), "alarms": good.mean()}
     if case.masks:
         masks = [at_shape(mask, values.shape) for mask, values in zip(case.masks, maps, strict=True)]
         row |= {"pixel AUROC": pixel_auroc(maps, masks), "AUPRO": aupro(maps, masks)}
-    return row | {"fit, s": fitted - began, "image, ms": milliseconds}
+    low, high = np.quantile(np.concatenate([values[::4, ::4].ravel() for values in held]), [0.02, 0.999])
+    row |= {"fit, s": fit_seconds, "image, ms": milliseconds}
+    return Outcome(row, scores[CHOSEN], [maps[i] for i in shown], (float(low), float(high)))
+
+
+def over_seeds(case: Case, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """The row of a method that was fitted with several seeds: means, and the interval over seeds, too."""
+    rows = pd.DataFrame([one.row for one in outcomes])
+    row = dict(outcomes[0].row) | rows.mean(numeric_only=True).to_dict()
+    return row | interval(case, np.stack([one.scores for one in outcomes]))
+
+
+def interval(case: Case, scores: np.ndarray) -> dict[str, float]:
+    """The ends, low and high, of the image AUROC's 95 % interval over origins, and over seeds: ``(N,)``, ``(S, N)``."""
+    found = auroc_interval(*by_kind(case, scores), clusters=by_kind(case, case.origins))
+    return {"low": found.low, "high": found.high}
+
+
+def by_kind(case: Case, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Values of the normal and of the anomalous test images, the last axis of `values`."""
+    return values[..., ~case.anomalous], values[..., case.anomalous]
+
+
+def divided(case: Case, seed: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """A case's normal images to train and to calibrate with, divided as `fitting.fit` does."""
+    training, calibrating = ([case.normal[i] for i in part] for part in fitting.divided(case.sources, seed))
+    return training, calibrating
+
+
+def at_work(case: Case, image: np.ndarray) -> np.ndarray:
+    return working(image, Settings.size, max(len(one) for one in case.normal))
+
+
+def some_vectors(images: Sequence[np.ndarray], seen: Map, rng: np.random.Generator) -> np.ndarray:
+    """Features of the images, up to `fitting.POSITIONS` of them at random positions, ``(n, D)``."""
+    each = -(-fitting.POSITIONS // len(images))
+    return np.concatenate([rng.permutation(vectors_of(seen(image)))[:each] for image in images])
 
 
 def vectors_of(found: np.ndarray) -> np.ndarray:
@@ -186,8 +286,95 @@ def at_shape(mask: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     return mask[np.ix_(rows, columns)]
 
 
+def example(case: Case, place: int) -> Example:
+    """A test image as it is worked on."""
+    image = at_work(case, case.test[place])
+    mask = at_shape(case.masks[place], image.shape[1:]) if case.masks else np.zeros(image.shape[1:], bool)
+    return Example(f"test image {place}", case.name, image, mask)
+
+
 def regret(table: pd.DataFrame) -> pd.DataFrame:
     """Of each row of `compared`, the image AUROC of its best way less that of the detector's."""
     ways = table[list(WAYS)]
-    chosen = next(way for way, share in WAYS.items() if share == SHARE)
-    return table[["set", "features", "method"]].assign(best=ways.idxmax(axis=1), regret=ways.max(axis=1) - ways[chosen])
+    return table[["set", "features", "method"]].assign(best=ways.idxmax(axis=1), regret=ways.max(axis=1) - ways[CHOSEN])
+
+
+# --- every class against every other ---------------------------------------------------------------------------------
+
+
+def pair_scores(
+    train: Sequence[np.ndarray], test: Sequence[np.ndarray], network: str, steps: int, seed: int, executor: Executor
+) -> np.ndarray:
+    """Scores of test images under a flow of each of the sets `train`, ``(way, trained set, tested set, n)``.
+
+    Sets are of small images, uint8 ``(n, 1, H, W)``, n the same for all of `test`; ways are those of `PAIR_WAYS`.
+    """
+    jobs = [(images, network, steps, seed) for images in train]
+    flows = run(set_flow, jobs, executor, f"flows, {network}")
+    found = run(set_scores, [(flows, images, network) for images in test], executor, f"scores, {network}")
+    return np.stack(found, axis=2)
+
+
+def set_flow(images: np.ndarray, network: str, steps: int, seed: int) -> Arrays:
+    """The parameters of a `FeatureFlow` of small images."""
+    vectors = some_vectors(list(images), lambda image: small(image, network)[0], np.random.default_rng(seed))
+    return feature_flow.trained(vectors, steps, seed)
+
+
+def set_scores(flows: Sequence[Arrays], images: np.ndarray, network: str) -> np.ndarray:
+    """Scores of small images under each flow, ``(way, flow, n)``."""
+    restored = [feature_flow.restored(arrays) for arrays in flows]
+    scores = np.empty((len(PAIR_WAYS), len(flows), len(images)))
+    for i, image in enumerate(images):
+        found, shape = small(image, network)
+        for j, fitted in enumerate(restored):
+            values = features.at_pixels(feature_flow.nll_map(fitted, found), shape)
+            scores[:, j, i] = [image_score(values, WAYS[way]) for way in PAIR_WAYS]
+    return scores
+
+
+def small(image: np.ndarray, network: str) -> tuple[np.ndarray, tuple[int, int]]:
+    """Features of a small image enlarged to its size in `PAIR_SIZES`, and the height and width that are the image's."""
+    enlarged, shape = features.fitted(image, PAIR_SIZES.get(network, PAIR_SIZES[NETWORK]))
+    return features.features(network)(enlarged), shape
+
+
+def pair_table(classes: dict[str, np.ndarray], whole: dict[str, np.ndarray], names: Sequence[str]) -> pd.DataFrame:
+    """AUROC on "pixels" and on "features", a row a way and an ordered pair of classes, and one of the whole sets.
+
+    Arguments
+    ---------
+    classes: by kind of features, `pair_scores` of each class under a flow of each.
+    whole: by kind, `pair_scores` under a flow of all of Fashion-MNIST, of its ten classes and of the ten digits.
+    names: of the classes.
+
+    Returns
+    -------
+    Columns way, normal, anomaly, and of either kind its AUROC, low and high.
+    """
+    rows = []
+    for w, way in enumerate(PAIR_WAYS):
+        asked = {(a, b): {k: (s[w, i, i], s[w, i, j]) for k, s in classes.items()}
+                 for i, a in enumerate(names) for j, b in enumerate(names) if i != j}  # fmt: skip
+        asked[WHOLE] = {k: (s[w, 0, : len(names)].ravel(), s[w, 0, len(names) :].ravel()) for k, s in whole.items()}
+        for (normal, anomaly), scores in asked.items():
+            row: dict[str, Any] = {"way": way, "normal": normal, "anomaly": anomaly}
+            for kind, (good, bad) in scores.items():
+                row |= dict(zip((kind, f"{kind} low", f"{kind} high"), auroc_interval(good, bad), strict=True))
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def pair_summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Of a `pair_table`, a row a way and a kind: mean AUROC of the pairs of classes, its interval over classes, how
+    many pairs lie below one half, the lowest, and the AUROC of the whole sets."""
+    rows = []
+    for way, of_way in table.groupby("way", sort=False):
+        whole = of_way["normal"] == WHOLE[0]
+        for kind in KINDS:
+            matrix = of_way[~whole].pivot(index="normal", columns="anomaly", values=kind)
+            mean = class_bootstrap(matrix.to_numpy())
+            row = {"way": way, "features": kind, "mean of pairs": mean.value, "low": mean.low, "high": mean.high}
+            row |= {"below 0.5": int((of_way[~whole][kind] < 0.5).sum()), "lowest": of_way[~whole][kind].min()}
+            rows.append(row | {" → ".join(WHOLE): of_way[whole][kind].item()})
+    return pd.DataFrame(rows)

@@ -66,7 +66,7 @@ def publish(profile: str, root: Path = ROOT, ledger: pd.DataFrame | None = None)
 
 
 def summarise(readme: Path, ledger: pd.DataFrame) -> None:
-    """Put the verdicts, a row a claim that was run, between the two ``claims`` comments of the project's README."""
+    """Put the count of verdicts, and folded a row a claim that was run, between README's two ``claims`` comments."""
     if not readme.exists():
         return
     before, begin, rest = readme.read_text(encoding="utf-8").partition("<!-- claims -->\n")
@@ -79,8 +79,9 @@ def summarise(readme: Path, ledger: pd.DataFrame) -> None:
         for row in judged.to_dict("records")
     ]
     head = ["| the thesis says | measured here, with 95 % intervals | verdict |", "| --- | --- | --- |"]
-    table = "\n".join([verdict_count(ledger), "", *head, *rows])
-    write_text(readme, f"{before}{begin}{table}\n{end}{after}")
+    folded = ["<details><summary>Every claim, with what was measured</summary>", "", *head, *rows, "", "</details>"]
+    text = "\n".join([verdict_count(ledger), "", *folded])
+    write_text(readme, f"{before}{begin}{text}\n{end}{after}")
 
 
 def ledger_markdown(ledger: pd.DataFrame) -> list[str]:

@@ -1,12 +1,17 @@
 """The comparison of notebook 08's methods: what each sees, and rows by hand."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from flowlib.detector import fitting
+from flowlib.detector.model import SHARE, image_score
 from flowlib.experiments import features
-from flowlib.experiments.features import METHODS, WAYS, Case, compared, regret
+from flowlib.experiments.features import CHOSEN, METHODS, WAYS, Case, Outcome, compared, regret
+from flowlib.metrics import auroc, auroc_interval
+from flowlib.training import Recipe
 
 
 @pytest.fixture(autouse=True)
@@ -29,13 +34,13 @@ def case() -> Case:
     for image in test[5:]:
         image[0, mask] = image[0].T[mask]
     anomalous = np.arange(10) >= 5
-    return Case("stripes", [texture(s) for s in range(60)], list(range(60)), test, anomalous,
+    return Case("stripes", [texture(s) for s in range(80)], list(range(80)), test, anomalous, np.arange(10),
                 [mask & bad for bad in anomalous])  # fmt: skip
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_finds_what_is_turned(case, method):
-    row = compared(case, "pixels", method, steps=60)
+    row, scores, maps, (low, high) = compared(case, "pixels", method, steps=60, shown=(7, 0))
     assert (row["set"], row["features"], row["method"]) == ("stripes", "pixels", method)
     assert row["top 10 %"] == 1
     assert row["pixel AUROC"] > 0.8
@@ -44,10 +49,52 @@ def test_every_method_finds_what_is_turned(case, method):
     assert row["alarms"] <= 0.4
     assert row["fit, s"] > 0
     assert row["image, ms"] > 0
+    assert row["low"] < 1 == row["high"]  # five of either kind: certainty is not to be had
+    assert [image_score(values, SHARE) for values in maps] == pytest.approx(scores[[7, 0]])
+    assert low < np.median(maps[1]) < high < maps[0].max()
+
+
+def test_glow_on_patches_is_compared_alike(case):
+    options = {"levels": 1, "steps": 2, "hidden_channels": 4}
+    glow = features.likelihood(case, Recipe("Glow", options, 3, 8), 64, shown=(9,))
+    of_pixels = compared(case, "pixels", "Gaussian").row
+    assert list(glow.row) == list(of_pixels)
+    assert (glow.row["features"], glow.row["method"]) == ("pixels", features.GLOW)
+    assert (glow.maps[0].shape, glow.maps[0].dtype) == ((64, 64), np.float32)
+    assert image_score(glow.maps[0], SHARE) == pytest.approx(glow.scores[9])
+    assert glow.row[CHOSEN] == auroc(glow.scores[:5], glow.scores[5:])
+
+
+def test_intervals_are_over_origins(case):
+    """Images of one origin are one draw: the fewer origins, the wider."""
+    scores = np.array([1.0, 2, 3, 4, 5, 3, 4, 6, 7, 8])
+    each = features.interval(case, scores)
+    few = features.interval(case._replace(origins=np.array([0, 0, 0, 1, 1, 2, 2, 2, 3, 3])), scores)
+    assert few["low"] < each["low"]
+    expected = auroc_interval(scores[:5], scores[5:], clusters=(np.arange(5), np.arange(5, 10)))
+    assert each == {"low": expected.low, "high": expected.high}
+
+
+def test_several_seeds_are_one_row(case):
+    """Means of all numbers, and an interval that holds what differs between seeds."""
+    one, two = np.array([1.0, 2, 3, 4, 5, 3, 4, 6, 7, 8]), np.array([5.0, 4, 3, 2, 1, 1, 2, 3, 4, 9])
+    rows = [{"set": "stripes", CHOSEN: value, "low": 0.0, "high": 1.0, "found": value} for value in (0.9, 0.5)]
+    found = features.over_seeds(case, [Outcome(row, s, [], (0, 1)) for row, s in zip(rows, (one, two), strict=True)])
+    assert (found["set"], found[CHOSEN], found["found"]) == ("stripes", pytest.approx(0.7), pytest.approx(0.7))
+    assert {name: found[name] for name in ("low", "high")} == features.interval(case, np.stack([one, two]))
+
+
+def test_examples_are_even_through_the_anomalous(case):
+    assert features.examples(case, 3) == [5, 7, 9]
+    assert features.examples(case, 9) == [5, 6, 7, 8, 9]
+    shown = features.example(case, 7)
+    assert shown.image is case.test[7]
+    assert np.array_equal(shown.mask, case.masks[7])
+    assert not features.example(case._replace(masks=[]), 7).mask.any()
 
 
 def test_without_masks_there_are_no_pixels(case):
-    row = compared(case._replace(masks=[]), "pixels", "Gaussian")
+    row = compared(case._replace(masks=[]), "pixels", "Gaussian").row
     assert "pixel AUROC" not in row
     assert "AUPRO" not in row
 
@@ -76,4 +123,63 @@ def test_cells_are_divided_by_their_probability(monkeypatch):
     assert len(tested) == 4
     assert not set(trained) & set(tested)
     assert all(probability[i] == 0 for i in trained)
+    assert found.origins.tolist() == tested
     assert [probability[i] == 1 for i in tested] == found.anomalous.tolist() == [False, False, True, True]
+
+
+# --- every class against every other ---------------------------------------------------------------------------------
+
+
+def garments(level: int, n: int, seed: int) -> np.ndarray:
+    """Small images of one brightness, noisy."""
+    rng = np.random.default_rng(seed)
+    return (level + rng.normal(0, 10, (n, 1, 28, 28))).clip(0, 255).astype(np.uint8)
+
+
+def test_pairs_are_told_apart_and_every_score_lies_at_its_place():
+    train, test = ([garments(level, 6, seed + level) for level in (60, 190)] for seed in (0, 1))
+    with ThreadPoolExecutor(1) as pool:
+        found = features.pair_scores(train, [*test, test[0]], "pixels", 40, 0, pool)
+    assert found.shape == (len(features.PAIR_WAYS), 2, 3, 6)
+    assert np.array_equal(found[:, :, 0], found[:, :, 2])
+    for a, b in ((0, 1), (1, 0)):
+        assert (found[:, a, a].max(1) < found[:, a, b].min(1)).all()
+    assert (found[0] <= found[1]).all()  # a mean is no more than the mean of the highest
+
+
+def test_a_small_image_has_a_size_for_each_kind():
+    image = garments(60, 1, 0)[0]
+    vectors, shape = features.small(image, "pixels")
+    assert (vectors.shape, shape) == ((16, 4, 4), (32, 32))
+
+
+@pytest.fixture
+def pairs() -> pd.DataFrame:
+    """Three classes, each as far from the others as their numbers on features, and the other way round on pixels."""
+    noise = np.random.default_rng(0).normal(0, 1e-3, (2, 3, 3, 8))
+    away = np.abs(np.subtract.outer(np.arange(3), np.arange(3)))[None, :, :, None] + noise
+    whole = np.concatenate([np.zeros((2, 1, 3, 8)), np.ones((2, 1, 2, 8))], axis=2)
+    return features.pair_table(
+        {"pixels": -away, "features": away}, {"pixels": -whole, "features": whole}, ["a", "b", "c"]
+    )
+
+
+def test_a_row_a_way_and_a_pair(pairs):
+    assert len(pairs) == 2 * (6 + 1)
+    assert pairs.groupby("way").size().to_dict() == dict.fromkeys(features.PAIR_WAYS, 7)
+    assert pairs["features"].tolist() == [1.0] * 14
+    assert pairs["pixels"].tolist() == [0.0] * 14
+    assert (pairs["features low"] < 1).all()
+    assert pairs[["normal", "anomaly"]].drop_duplicates().to_numpy().tolist()[-1] == list(features.WHOLE)
+
+
+def test_the_summary_counts_the_pairs_of_classes_alone(pairs):
+    pairs.loc[(pairs["way"] == CHOSEN) & (pairs["normal"] == "a") & (pairs["anomaly"] == "b"), "features"] = 0.4
+    pairs.loc[pairs["normal"] == features.WHOLE[0], "features"] = 0.1
+    found = features.pair_summary(pairs).set_index(["way", "features"])
+    assert found.loc[(CHOSEN, "features"), "mean of pairs"] == pytest.approx(5.4 / 6)
+    assert found.loc[(CHOSEN, "features"), "lowest"] == 0.4
+    assert found["below 0.5"].to_dict() == {
+        ("mean", "pixels"): 6, ("mean", "features"): 0, (CHOSEN, "pixels"): 6, (CHOSEN, "features"): 1
+    }  # fmt: skip
+    assert found.loc[("mean", "features"), "Fashion-MNIST → MNIST"] == 0.1

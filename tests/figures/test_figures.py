@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from flowlib.figures import beyond, black_pixels, contamination, shared, squares, style
+from flowlib.figures import beyond, black_pixels, contamination, features, shared, squares, style
 
 mpl.use("Agg")
 RNG = np.random.default_rng(0)
@@ -172,6 +172,39 @@ def test_ranking():
     drawn = {bars.get_label(): bars[0].get_xdata().tolist() for bars in axes.containers}
     assert drawn == {"rule": [0.4, 0.8], "fitted": [0.5]}
     assert {"rule", "fitted"} <= set(axes.get_legend_handles_labels()[1])
+
+
+def test_methods_on_pixels_and_features():
+    row = {"best": 0.7, "low": 0.6, "high": 0.8, "found": 0.3, "alarms": 0.04}
+    rows = [row | {"set": name, "features": kind, "method": "flow"} for name in "ab" for kind in ("pixels", "network")]
+    table = pd.DataFrame(rows)
+    table.loc[table["set"] == "a", ["pixel AUROC", "AUPRO"]] = [0.9, 0.5]
+    table.loc[1, "best"] = 0.75
+    figure = features.methods(table, "best", 0.05)
+    assert len(figure.axes) == 6
+    said = texts(figure)
+    assert all(text in said for text in ("a: image AUROC", "on pixels", "on features", "false alarms", "5%"))
+    drawn = {bars.get_label(): bars[0].get_xydata().tolist() for bars in figure.axes[0].containers}
+    assert drawn == {"on pixels": [[0.7, 0]], "on features": [[0.75, 1]]}
+    assert [axes.axison for axes in figure.axes] == [True, True, True, True, False, True]  # b has no masks
+    assert {tuple(line.get_xdata()) for line in figure.axes[2].lines} >= {(30.0,), (4.0, 4.0)}
+
+
+def test_pairs_on_pixels_and_features():
+    pairs = [("x", "y", 0.2, 0.9), ("y", "x", 0.3, 0.4), ("x", "z", 0.8, 0.1), ("z", "x", 0.9, 0.9), ("all", "m", 0, 1)]
+    table = pd.DataFrame(pairs, columns=["normal", "anomaly", "pixels", "features"])
+    figure = features.pairs(pd.concat([table.assign(way="mean"), table.assign(way="top")]), {"top": "highest"}, "all")
+    (axes,) = figure.axes
+    assert axes.get_title(loc="left") == "highest"
+    assert labels(figure) == [("AUROC of the flow on pixels", "AUROC of the flow on features")]
+    assert [text.get_text() for text in axes.texts] == [
+        "1 mended by features",
+        "1 fail on both",
+        "1 spoilt by features",
+    ]
+    drawn = {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
+    assert drawn["4 pairs of classes"] == [list(pair[2:]) for pair in pairs[:4]]
+    assert drawn["all → m"] == [[0, 1]]
 
 
 def test_samples():

@@ -15,8 +15,11 @@ from flowlib.study.report import read_manifest
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 NAMES = [path.stem for path in NOTEBOOKS]
-CONDITIONAL = {"2.3"}  # speaks of the cases that fail, and is recorded where there are any
-MEASURED = {"05_strides.csv": ["seconds"]}  # columns that a clock fills, by table
+CONDITIONAL = {"2.3", "5.7"}  # recorded where there are cases that fail, and solar cells
+MEASURED = {
+    "05_strides.csv": ["seconds"],
+    "08_methods.csv": ["fit, s", "image, ms"],
+}  # columns that a clock fills, by table
 TIMED = {"05_borescope.5.5.json"}  # claims of seconds
 
 

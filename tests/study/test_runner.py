@@ -362,8 +362,11 @@ def test_index_and_publication(finished: Path):
     readme = publication.publish("quick", finished, LEDGER)
     text = readme.read_text()
     assert front.read_text().startswith("# Study\n<!-- claims -->\nOf 3 claims of the thesis: 1 reproduced, 1 partly")
+    assert (
+        "measured</summary>\n\n| the thesis says |" in front.read_text()
+    )  # Markdown inside HTML needs the blank lines
     assert "| ones \\| stay | 0.3 \\[0.2, 0.4\\] | ● reproduced |\n" in front.read_text()
-    assert front.read_text().endswith("\n<!-- /claims -->\nend\n")
+    assert front.read_text().endswith("|\n\n</details>\n<!-- /claims -->\nend\n")
     assert not any(gone in front.read_text() for gone in ("old rows", "squares"))  # and no claim that was not run
     assert readme == finished / "reports/README.md"
     assert (
