@@ -157,7 +157,7 @@ def test_calibration_on_few_videos_is_told(
     pd.DataFrame(rows, columns=list(ingest.TYPES)).to_csv(tmp_path / "in" / "manifest.csv", index=False)
     assert call(monkeypatch, "fit", tmp_path / "in", "--out", tmp_path / "model") == 0
     told = capsys.readouterr()
-    assert "20 of 2 files to train, 10 of 1 file to choose the map, 10 of 1 file to calibrate" in told.out
+    assert "30 of 3 files to train, 10 of 1 file to calibrate the threshold" in told.out
     assert "10 calibration images are too few" in told.err
     options = ("--out", tmp_path / "out", "--false-alarm-rate", 0.2)
     assert call(monkeypatch, "score", tmp_path / "model", images(tmp_path / "new", 1), *options) == 0
@@ -190,7 +190,14 @@ def test_wrong_usage_gives_status_2_and_one_line(
 def test_simulate_and_ingest_pass_on_what_is_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    table = pd.DataFrame({"video": ["a", "a", "b"], "status": ["ok", "refused", "ok"], "message": ["", "b is bad", ""]})
+    table = pd.DataFrame(
+        {
+            "video": ["a", "a", "b"],
+            "source": ["a", "a", "b"],
+            "status": ["ok", "refused", "ok"],
+            "message": ["", "b is bad", ""],
+        }
+    )
     asked = []
     monkeypatch.setattr(dataset, "simulate", lambda *arguments: asked.append(arguments) or table)
     monkeypatch.setattr(ingest, "ingest", lambda *arguments: asked.append(arguments) or table)

@@ -160,10 +160,12 @@ def image_score(values: np.ndarray, share: float) -> float:
 
 
 def worst_region(values: np.ndarray, level: float) -> Region:
-    """The box of the connected pixels above `level` around a map's highest one; where none is, of its top tenth."""
+    """The box of the connected pixels around a map's highest one that are above `level`, or in the top tenth where none
+    is, and nearer to it than to the map's median: where a whole image is odd, the box is of its oddest part."""
     top = np.unravel_index(values.argmax(), values.shape)
     low = np.median(values)
-    above = values >= min(level, low + 0.9 * (values[top] - low))
+    peak = values[top] - low
+    above = values >= max(min(level, low + 0.9 * peak), low + 0.5 * peak)
     parts, _ = label(above, np.ones((3, 3)))
     rows, columns = np.nonzero(parts == parts[top])
     return Region(int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1)

@@ -118,7 +118,8 @@ def _stated(image: ImageFile.ImageFile, path: Path) -> dict[str, Any]:
     tags = getattr(image, "tag_v2", {})
     if tags.get(REDUCED, 0) & 1 or any(tag in tags for tag in RAW):
         raise MediaError(f"{path} holds raw data of a camera, or a preview of it: develop it to TIFF or PNG")
-    bits, largest = max(tags.get(BITS, (8,))), tags.get(LARGEST_FLOAT) or tags.get(LARGEST)
+    unstated = 16 if image.mode.startswith("I;16") else 8  # of JPEG 2000, which Pillow stretches to its mode
+    bits, largest = max(tags.get(BITS, (unstated,))), tags.get(LARGEST_FLOAT) or tags.get(LARGEST)
     largest = max(largest) if isinstance(largest, tuple) else largest
     colours = image.mode not in ("F", "I") and not image.mode.startswith("I;16")
     if bits > 8 and colours and largest and _is_full(largest) and largest < 2**bits - 1:

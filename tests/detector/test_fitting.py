@@ -430,10 +430,15 @@ def test_worst_region_is_the_box_around_the_highest_blob():
     assert worst_region(values, 2.0) == Region(10, 20, 31, 25)
     values[6, 55] = 7
     assert worst_region(values, 2.0) == Region(50, 5, 60, 9)
-    values[9, 60] = 3  # touches at the corner only
+    values[9, 60] = 4  # touches at the corner only
     assert worst_region(values, 2.0) == Region(50, 5, 61, 10)
     region = worst_region(values, 2.0)
     assert all(type(end) is int for end in region)
+
+
+def test_of_an_image_that_is_odd_all_over_the_oddest_part_is_boxed():
+    values = blob_map((10, 20, 31, 25, 5.0)) + 3
+    assert worst_region(values, 2.0) == Region(10, 20, 31, 25)
 
 
 @pytest.mark.parametrize("box", [(0, 0, 3, 4), (77, 56, 80, 60), (0, 58, 80, 60)])

@@ -5,15 +5,14 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from experiments.borescope.made import frame
 from experiments.test_frequencies import Inline
 
 from flowlib import training
-from flowlib.detector import fitting
-from flowlib.detector.model import Detector, Settings
+from flowlib.detector import feature_flow
+from flowlib.detector.model import Detector, Facts, Settings
 from flowlib.experiments import beyond, squares
 from flowlib.experiments.borescope import maps
 from flowlib.explorer import models
@@ -29,12 +28,11 @@ SHOTS = [frame()]
 
 def scoring() -> None:
     """Begins to score a folder with a detector that is all there but for its models."""
-    choice = pd.DataFrame({"map": ["likelihood"], "way": ["mean"]})
-    empty = Detector(Settings(), 1, None, None, {}, choice, np.zeros((1, 9)), {}, "likelihood", "mean", {})  # type: ignore[arg-type]
+    empty = Detector(Settings(), 1, None, 0.0, 1.0, np.zeros(9), 1.0, Facts((1, 1), (1, 1), False))  # type: ignore[arg-type]
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         (Path(folder) / "detector.safetensors").write_bytes(b"")
         patch.setattr(scan, "load", lambda model: empty)
-        scan.new_run(Path(folder), Path(folder) / "out", {}, 1, False)
+        scan.new_run(Path(folder), Path(folder) / "in", Path(folder) / "out", {}, 1, None, False)
 
 
 KEPT: dict[str, Any] = {
@@ -44,7 +42,7 @@ KEPT: dict[str, Any] = {
     "its mean over noise": lambda: squares.noise_averaged(IMAGES, GLOW, TESTS, 2),
     "a local ratio": lambda: squares.local_ratio(IMAGES, GLOW, "pixels", 1, 2, 0, TESTS),
     "every score": lambda: beyond.scored(IMAGES, GLOW, IMAGES, TESTS),
-    "a detector's models": lambda: fitting.trained(list(IMAGES), 2, 32, GLOW),
+    "a detector's models": lambda: feature_flow.trained(np.ones((9, 4), np.float32), 1, 0),
     "a detector": lambda: models.kept_detector(list(IMAGES), range(4), Settings(), Path(), Inline()),
     "maps of frames": lambda: maps.mapped("flow", (IMAGES,), GLOW, SHOTS, lambda one: one.mask),
     "a folder of scores": scoring,

@@ -279,7 +279,11 @@ def loads_code(tree: ast.AST) -> list[str]:
                 "eval",
                 "exec",
             }
-            found += [called] if called in wrong or called.endswith(("read_pickle", "read_hdf")) else []
+            tensors_only = called == "torch.load" and any(
+                keyword.arg == "weights_only" and ast.unparse(keyword.value) == "True" for keyword in node.keywords
+            )
+            harmful = called in wrong or called.endswith(("read_pickle", "read_hdf"))
+            found += [called] if harmful and not tensors_only else []
             found += ["allow_pickle" for keyword in node.keywords if keyword.arg == "allow_pickle"]
     return found
 
