@@ -187,8 +187,8 @@ def compared(
     are masks; seconds of the fit and milliseconds an image.
     """
     settings = Settings(network, steps=steps, seed=seed)
-    began = time.perf_counter()
     extract, rng = features.features(network), np.random.default_rng(seed)
+    began = time.perf_counter()  # with the network at hand
 
     def seen(image: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
         enlarged, shape = features.fitted(at_work(case, image), settings.size)

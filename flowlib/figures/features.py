@@ -5,7 +5,6 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from flowlib.figures.shared import intervals
@@ -74,19 +73,14 @@ def pairs(table: pd.DataFrame, ways: dict[str, str], apart: str) -> Figure:
             for row in whole.itertuples():
                 name = f"{row.normal} → {row.anomaly}"
                 axes.plot(row.pixels, row.features, ls="", marker="D", ms=10, color=RED, label=name)
-            corners(axes, of_classes)
-            axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal", title=title)
+            axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal", title=f"{title}\n{quarters(of_classes)}")
             axes.set(xlabel="AUROC of the flow on pixels", ylabel="AUROC of the flow on features")
         figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
 
-def corners(axes: Axes, rows: pd.DataFrame) -> None:
-    """In each quarter about chance, how many pairs lie in it and what that means."""
-    below, fails = rows["pixels"] < 0.5, rows["features"] < 0.5
-    for x, y, some, meaning in (
-        (0.02, 0.54, below & ~fails, "mended by features"),
-        (0.02, 0.02, below & fails, "fail on both"),
-        (0.98, 0.02, ~below & fails, "spoilt by features"),
-    ):
-        axes.annotate(f"{some.sum()} {meaning}", (x, y), ha="left" if x < 0.5 else "right", color="#444444")
+def quarters(rows: pd.DataFrame) -> str:
+    """How many pairs lie in the quarters about chance in which something fails, in words."""
+    pixels, features = rows["pixels"] < 0.5, rows["features"] < 0.5
+    mended, both, spoilt = ((a & b).sum() for a, b in ((pixels, ~features), (pixels, features), (~pixels, features)))
+    return f"below 0.5: {mended} on pixels alone, {both} on both, {spoilt} on features alone"
