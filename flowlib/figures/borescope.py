@@ -50,12 +50,13 @@ def heat_maps(
         for number, (panels, (title, one, maps)) in enumerate(zip(grid, rows, strict=True)):
             picture(panels[0], one)
             panels[0].set_title(title, loc="center")
-            for axes, (name, (low, high, _)) in zip(panels[1:], scales.items(), strict=True):
+            for column, (name, (low, high, _)) in enumerate(scales.items(), start=1):
+                axes = panels[column]
                 image = axes.imshow(maps[name], cmap="inferno", vmin=low, vmax=high)
                 contour(axes, one.mask)
                 axes.set_title(name if number == 0 else "", loc="center")
                 if number == len(rows) - 1:
-                    bar = figure.colorbar(image, ax=axes, location="bottom", shrink=0.9, pad=0.03)
+                    bar = figure.colorbar(image, ax=grid[:, column], location="bottom", shrink=0.9, pad=0.03)
                     bar.set_label(scales[name][2])
             for axes in panels:
                 axes.set(xticks=[], yticks=[])
