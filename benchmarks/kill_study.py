@@ -82,6 +82,7 @@ def copy_of_project(root: Path, notebooks: Sequence[str] = tuple(NOTEBOOKS)) -> 
     assert seldom in code.read_text()
     code.write_text(code.read_text().replace(seldom, often))
     (root / "data").mkdir()
+    shutil.copy(ROOT / "pyproject.toml", root)
     shutil.copy(ROOT / "data" / "manifest.json", root / "data")
     for name in ("mnist", "fashion-mnist"):
         (root / "data" / name).symlink_to(ensure(name).resolve())

@@ -34,6 +34,7 @@ def copy_of_project(root: Path) -> Path:
     for folder in ("flowlib", "notebooks"):
         shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
     (root / "data").mkdir()
+    shutil.copy(ROOT / "pyproject.toml", root)
     shutil.copy(ROOT / "data" / "manifest.json", root / "data")
     for name in ("mnist", "fashion-mnist"):
         (root / "data" / name).symlink_to(ensure(name).resolve())
