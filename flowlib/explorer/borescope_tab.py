@@ -36,6 +36,7 @@ class BorescopeTab:
         except RuntimeError:
             self.loop = None
         self.pending, self.ranged = False, 0.0
+        self.sent = float("nan")  # the place of the threshold on its slider
         view = explorer.view
         self.source = dropdown("source", ["simulated test frames", "folder", "video"])
         self.path = ipywidgets.Text(
@@ -116,10 +117,9 @@ class BorescopeTab:
 
     def on_threshold(self, change: Any) -> None:
         """A browser sends back what it was sent, rounded or cut to a new range: that is nobody's wish."""
-        now = self.explorer.threshold()
         if self.quiet or time.monotonic() - self.ranged < ECHO:
             return
-        if now is None or abs(change["new"] - now) > 0.51 * self.threshold.step:
+        if not abs(change["new"] - self.sent) <= 0.51 * self.threshold.step:  # nan: nothing was sent yet
             self.change(threshold=change["new"])
 
     def on_colours(self, change: Any) -> None:
@@ -258,6 +258,7 @@ class BorescopeTab:
                 snapped = begin + step * float(np.clip(round((threshold - begin) / step), 0, 100))
                 if (self.threshold.min, self.threshold.max) != (begin, end):
                     self.ranged = time.monotonic()
+                self.sent = snapped
                 with self.threshold.hold_sync(), self.threshold.hold_trait_notifications():
                     self.threshold.min, self.threshold.max = begin, end
                     self.threshold.step, self.threshold.value = step, snapped
