@@ -17,7 +17,6 @@ from flowlib.figures.style import BLUE, GREEN, GREY, RED, STYLE
 
 MODELS = {"fully connected autoencoder": (BLUE, "o"), "convolutional autoencoder": (GREEN, "^"), "Glow": (RED, "s")}
 UNITS = dict.fromkeys(MODELS, "mean squared error, pixels in [0, 1]") | {"Glow": "negative log-likelihood (nats)"}
-UNIT = dict.fromkeys(MODELS, "squared error") | {"Glow": "nats"}
 
 
 def gratings(images: np.ndarray, table: pd.DataFrame) -> Figure:
