@@ -13,6 +13,7 @@ import papermill
 import psutil
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
+from traitlets import default
 
 
 class ThisPython(KernelSpecManager):
@@ -24,6 +25,14 @@ class ThisPython(KernelSpecManager):
         return KernelSpec(name=kernel_name, argv=argv, display_name="Python 3", language="python")
 
 
+class Kernels(AsyncKernelManager):
+    """Kernels of this interpreter; made by nbclient, which then shuts down what it made."""
+
+    @default("kernel_spec_manager")
+    def of_this_python(self) -> KernelSpecManager:
+        return ThisPython()
+
+
 def execute(source: str, target: str, parameters: dict[str, object]) -> None:
     """Execute a notebook into `target`, which is written cell by cell. Raises papermill's error at a cell's first."""
     papermill.execute_notebook(
@@ -32,7 +41,7 @@ def execute(source: str, target: str, parameters: dict[str, object]) -> None:
         parameters,
         kernel_name="python3",
         language="python",
-        km=AsyncKernelManager(kernel_name="python3", kernel_spec_manager=ThisPython()),
+        kernel_manager_class=Kernels,
     )
 
 

@@ -90,7 +90,9 @@ def test_no_room_for_artifacts_is_one_clear_error_and_what_was_made_stays(kill_s
     assert run.wait(timeout=PATIENCE) == 1
     profile.write_text(before)
     told = (root / "output.txt").read_text()
-    assert f"{root}/data/artifacts/model cannot be written" in told.splitlines()[-3] + told.splitlines()[-2]
+    error, failed, _ = told.splitlines()[-3:]  # the last is the report's page; no kernel speaks in between
+    assert f"{root}/data/artifacts/model cannot be written" in error, told
+    assert failed.startswith("01_flows: FAILED"), told
     assert "free space or make it writable, or set FLOWLIB_DATA" in told
     assert kill_study.made(root) == expected
     assert (root / "reports/small/01_flows.ipynb").read_bytes() == notebook
