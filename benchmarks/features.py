@@ -2,8 +2,9 @@
 
     python benchmarks/features.py [--blades] [FOLDER ...]
 
-Solar cells always; simulated blades, which take minutes to make, with --blades; and any folders laid out as MVTec AD.
-Each row is computed in a process of its own, so that its memory is its own.
+Solar cells always; simulated blades (200 normal ones, made in minutes) with --blades; and any folders laid out
+as MVTec AD. Neighbours are what PatchCore does, the Gaussian what PaDiM does but for one of all positions, each without
+its choice of a subset. Each row is computed in a process of its own, on one core, so that its memory is its own.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 from flowlib.detector.features import NETWORK, PIXELS
 from flowlib.experiments import features
@@ -35,9 +37,10 @@ def main() -> None:
     cases = [features.cells(), *map(features.folder, asked.folders)]
     if asked.blades:
         with parallel.processes() as pool:
-            cases.append(features.blades(data_folder() / "borescope", (48, 20, 28), 8, 4, pool))
+            cases.insert(0, features.blades(data_folder() / "borescope", (200, 20, 28), 8, 2, pool))
     rows = []
-    with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as alone:
+    one_thread = {"initializer": torch.set_num_threads, "initargs": (1,)}
+    with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1, **one_thread) as alone:
         for case in cases:
             for network in (NETWORK, PIXELS):
                 for method in features.METHODS:
