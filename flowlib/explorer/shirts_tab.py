@@ -89,6 +89,7 @@ class ShirtsTab:
             x, y = (int(value) for value in change["new"].split(","))
             half = self.size.value // 2
             self.place(Square(self.size.value, self.level.value, x - half, y - half))
+            self.click.value = ""  # so that the next click is a change wherever it falls
 
     def place(self, square: Square) -> None:
         """Move the sliders, all at once, and draw."""
