@@ -221,7 +221,7 @@ FAULTS = [
         "the highest intensity is never drawn",
         "np.arange(75, 257)",
         "np.arange(75, 256)",
-        ("test_toys.py",),
+        ("test_datasets.py",),
     ),
     Fault(
         "training.py",

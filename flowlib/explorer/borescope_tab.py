@@ -11,11 +11,11 @@ import ipywidgets
 import numpy as np
 from ipywidgets import HTML, Box, HBox, Layout, VBox
 
-from flowlib.explorer import panels, saved
-from flowlib.explorer.parts import COLUMN, STYLE, Pane, dropdown, heading, looks
+from flowlib.explorer import panels
 from flowlib.explorer.pictures import ExplorerError
+from flowlib.explorer.sheets import captions, counts_table, numbers, promise, save, sheet, verdict
 from flowlib.explorer.state import DENSE, STRIDES, WINDOWS, Explorer
-from flowlib.explorer.texts import captions, counts_table, numbers, promise, sheet, verdict
+from flowlib.explorer.widgets import COLUMN, STYLE, Pane, dropdown, heading, looks
 from flowlib.figures import heat
 
 WIDEST = "386px"  # width of a picture
@@ -143,7 +143,7 @@ class BorescopeTab:
         stride = "" if self.explorer.method.detector else f"stride_{view.stride or 'dense'}"
         try:
             stem = f"{self.explorer.picture.name}_{view.model}_{view.map}_{stride}"
-            paths = saved.save(self.folder, stem, panels.png(sheet(self.explorer)), self.explorer)
+            paths = save(self.folder, stem, panels.png(sheet(self.explorer)), self.explorer)
         except (RuntimeError, ValueError) as error:
             self.saved.value = f"<span class='error'>{escape(str(error))}</span>"
             return

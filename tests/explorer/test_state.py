@@ -17,9 +17,9 @@ from flowlib.autoencoders import ConvAutoencoder
 from flowlib.detector.patches import dense_map, patch_map
 from flowlib.explorer import borescope_tab, models, panels, pictures, shirts_tab
 from flowlib.explorer.background import Background, Cancelled
+from flowlib.explorer.models import Shirts, Square
 from flowlib.explorer.pictures import ExplorerError, Picture
-from flowlib.explorer.saved import read_view, save, settings_yaml, view_yaml
-from flowlib.explorer.shirts import Shirts, Square
+from flowlib.explorer.sheets import read_view, save, settings_yaml, view_yaml
 from flowlib.explorer.state import DENSE, Explorer, Region, View
 from flowlib.glow import Glow
 from flowlib.inspection.media import MediaError

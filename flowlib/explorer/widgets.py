@@ -1,4 +1,4 @@
-"""Parts of the explorer that both tabs are made of: how they look, what they keep."""
+"""Widgets that both tabs are made of: how they look, what they keep."""
 
 from collections.abc import Callable, Hashable
 from typing import Any
