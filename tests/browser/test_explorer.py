@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from browser.lab import choose, idle, open_tab, opened, press, run_all, screenshot, seen, until
+from browser.lab import choose, open_tab, opened, press, run_all, screenshot, seen, until
 from playwright.sync_api import Page
 
 UNITS = {"Glow": "nats", "Glow by viewpoint": "nats", "autoencoder": "squared error", "flowlib fit": "normal widths"}
@@ -26,10 +26,8 @@ def page(root: Path) -> Iterator[Page]:
     """The notebook, opened and run to its end."""
     with opened(root, "07_explorer") as page:
         run_all(page)
-        error = page.locator(".jp-OutputArea-output", has_text="Traceback")
-        page.locator(".flowlib .verdict").or_(error).first.wait_for(state="attached")
-        assert error.all_inner_texts() == []
-        idle(page)
+        assert page.locator(".jp-OutputArea-output", has_text="Traceback").all_inner_texts() == []
+        page.locator(".flowlib .verdict").first.wait_for(state="attached")
         yield page
 
 
