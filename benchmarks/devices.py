@@ -49,8 +49,8 @@ from flowlib.experiments import beyond, squares
 from flowlib.experiments.borescope import maps as borescope
 from flowlib.experiments.borescope.frames import Shot
 from flowlib.explorer import models as explorer
+from flowlib.explorer.models import Shirts, Square
 from flowlib.explorer.pictures import Picture
-from flowlib.explorer.shirts import Shirts, Square
 from flowlib.runtime import artifacts
 from flowlib.training import Recipe, score
 

@@ -149,8 +149,8 @@ FAULTS = [
     Fault(
         "experiments/made_up.py",
         "grey levels beyond 255 wrap around",
-        "np.rint(np.clip(before + strength * (after - before), 0, 255))",
-        "np.rint(before + strength * (after - before)).astype(np.int64)",
+        "np.rint(np.clip(image + strength * (target - image), 0, 255))",
+        "np.rint(image + strength * (target - image)).astype(np.int64)",
         ("experiments/test_made_up.py",),
     ),
     Fault(
@@ -221,7 +221,7 @@ FAULTS = [
         "the highest intensity is never drawn",
         "np.arange(75, 257)",
         "np.arange(75, 256)",
-        ("test_toys.py",),
+        ("test_datasets.py",),
     ),
     Fault(
         "training.py",

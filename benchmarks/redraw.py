@@ -38,9 +38,8 @@ def main() -> None:
         tab = BorescopeTab(explorer, Path(folder))
         explorer.background.wait()
         tab.redraw()
-        tab.ranged = 0.0
         moves = {
-            "threshold": np.linspace(tab.threshold.min, tab.threshold.max, STEPS),
+            "threshold": [value for _, value in tab.threshold.options[:STEPS]],
             "opacity": np.linspace(0, 1, STEPS),
             "colours": [(0.0, high) for high in np.linspace(0.5, 6, STEPS)],
         }

@@ -17,8 +17,8 @@ from flowlib.detector.feature_flow import FeatureFlow, nll_map
 from flowlib.detector.patches import dense_map, patch_map
 from flowlib.experiments import beyond, squares
 from flowlib.explorer import models
+from flowlib.explorer.models import Shirts, Square
 from flowlib.explorer.pictures import Picture
-from flowlib.explorer.shirts import Shirts, Square
 from flowlib.runtime import paths
 from flowlib.training import Recipe, build, score
 

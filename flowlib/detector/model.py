@@ -21,7 +21,6 @@ from flowlib.metrics import conformal_threshold
 SMALLEST = 32  # pixels of the shorter side of an image
 PATCH = 32  # pixels on a side of a patch of the thesis
 SHARE = 0.1  # of a map's pixels, the highest, whose mean is an image's score
-LARGEST_SHARES = {"maximum": 0.0, "top 0.1 %": 0.001, "top 1 %": 0.01, "mean": 1.0}  # ways to a score, for comparison
 
 
 class DetectorError(ValueError):

@@ -1,1 +1,1 @@
-"""Notebook 07: state and models, pictures and panels, and the tabs that show them."""
+"""Notebook 07: state and models, pictures and panels, sheets and widgets, and the tabs that show them."""

@@ -40,14 +40,15 @@ class Background:
             self.progress = done, total, what
             self.changed()
 
+        told = ""
         try:
             self.work(tick)
         except Cancelled:
             return
         except Exception as error:  # shown, not lost with the thread
-            self.error = " ".join(str(error).split()) or type(error).__name__
+            told = " ".join(str(error).split()) or type(error).__name__
         if not stop.is_set():
-            self.progress = None
+            self.progress, self.error = None, told
             self.changed()
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,15 @@ import ipywidgets
 import numpy as np
 from ipywidgets import HTML, Box, HBox, Layout, VBox
 
-from flowlib.explorer import panels, saved
-from flowlib.explorer.parts import COLUMN, STYLE, Pane, dropdown, heading, looks
+from flowlib.explorer import panels
 from flowlib.explorer.pictures import ExplorerError
+from flowlib.explorer.sheets import captions, counts_table, numbers, promise, save, sheet, verdict
 from flowlib.explorer.state import DENSE, STRIDES, WINDOWS, Explorer
-from flowlib.explorer.texts import captions, counts_table, numbers, promise, sheet, verdict
+from flowlib.explorer.widgets import COLUMN, STYLE, Pane, dropdown, heading, looks
 from flowlib.figures import heat
 
 WIDEST = "386px"  # width of a picture
-ECHO = 0.5  # seconds in which a browser may send back a new range of the threshold
+RATES = tuple((f"{rate / 200:.1%}", rate / 200) for rate in range(1, 101))  # places of the false-alarm rate
 PATIENCE = 0.3  # seconds that the last picture stays while a new map is made
 
 
@@ -35,8 +35,7 @@ class BorescopeTab:
             self.loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
         except RuntimeError:
             self.loop = None
-        self.pending, self.ranged = False, 0.0
-        self.sent = float("nan")  # the place of the threshold on its slider
+        self.pending = False
         view = explorer.view
         self.source = dropdown("source", ["simulated test frames", "folder", "video"])
         self.path = ipywidgets.Text(
@@ -49,10 +48,10 @@ class BorescopeTab:
         strides = [("dense" if stride == DENSE else str(stride), stride) for stride in STRIDES]
         self.stride = ipywidgets.SelectionSlider(options=strides, value=view.stride, **looks("stride (px)"))
         self.window = ipywidgets.SelectionSlider(options=WINDOWS, value=view.window, **looks("window (px)"))
-        self.rate = ipywidgets.FloatSlider(
-            view.false_alarm_rate, min=0.005, max=0.5, step=0.005, readout_format=".1%", **looks("false alarms")
-        )
-        self.threshold = ipywidgets.FloatSlider(0, min=0, max=1, readout_format=".4g", **looks("threshold"))
+        # Rate and threshold move each other. Their sliders hold the number of a place, not its value: a browser sends a
+        # value back rounded, and the rounded rate would put the threshold back to where it was.
+        self.rate = ipywidgets.SelectionSlider(options=RATES, **looks("false alarms"))
+        self.threshold = ipywidgets.SelectionSlider(options=[("…", 0.0)] * panels.PLACES, **looks("threshold"))
         self.opacity = ipywidgets.FloatSlider(
             view.opacity, min=0, max=1, step=0.05, readout_format=".0%", **looks("opacity")
         )
@@ -72,10 +71,9 @@ class BorescopeTab:
         self.captions = {name: HTML(layout=Layout(height="22px", width="auto", margin="0")) for name in names}
         self.pictures = {name: Pane(panels.SIZE) for name in names}
         self.histogram = Pane(panels.HISTOGRAM)
-        for name in ("model", "map", "way", "stride", "window", "opacity", "index"):
+        for name in ("model", "map", "way", "stride", "window", "opacity", "index", "threshold"):
             getattr(self, name).observe(self.on_change(name), "value")
         self.rate.observe(self.on_change("false_alarm_rate"), "value")
-        self.threshold.observe(self.on_threshold, "value")
         self.colours.observe(self.on_colours, "value")
         self.source.observe(self.on_source, "value")
         self.path.observe(self.on_source, "value")
@@ -115,13 +113,6 @@ class BorescopeTab:
     def on_change(self, name: str) -> Callable[[Any], None]:
         return lambda change: None if self.quiet else self.change(**{name: change["new"]})
 
-    def on_threshold(self, change: Any) -> None:
-        """A browser sends back what it was sent, rounded or cut to a new range: that is nobody's wish."""
-        if self.quiet or time.monotonic() - self.ranged < ECHO:
-            return
-        if not abs(change["new"] - self.sent) <= 0.51 * self.threshold.step:  # nan: nothing was sent yet
-            self.change(threshold=change["new"])
-
     def on_colours(self, change: Any) -> None:
         low, high = change["new"]
         if not self.quiet and low < high:
@@ -152,7 +143,7 @@ class BorescopeTab:
         stride = "" if self.explorer.method.detector else f"stride_{view.stride or 'dense'}"
         try:
             stem = f"{self.explorer.picture.name}_{view.model}_{view.map}_{stride}"
-            paths = saved.save(self.folder, stem, panels.png(sheet(self.explorer)), self.explorer)
+            paths = save(self.folder, stem, panels.png(sheet(self.explorer)), self.explorer)
         except (RuntimeError, ValueError) as error:
             self.saved.value = f"<span class='error'>{escape(str(error))}</span>"
             return
@@ -249,25 +240,24 @@ class BorescopeTab:
             for name in ("model", "map", "way", "stride", "window", "opacity"):
                 getattr(self, name).value = getattr(view, name)
             self.stride.disabled = self.window.disabled = own
-            self.rate.value, self.colours.value = view.false_alarm_rate, (view.low, view.high)
-            scores, threshold = state.normal_scores(), state.threshold()
+            self.colours.value = view.low, view.high
+            scores, threshold, rate = state.normal_scores(), state.threshold(), state.false_alarm_rate()
             self.threshold.disabled = scores is None
-            if scores is not None and threshold is not None:
-                begin, end = panels.extent(scores)
-                step = (end - begin) / 100
-                snapped = begin + step * float(np.clip(round((threshold - begin) / step), 0, 100))
-                if (self.threshold.min, self.threshold.max) != (begin, end):
-                    self.ranged = time.monotonic()
-                self.sent = snapped
-                with self.threshold.hold_sync(), self.threshold.hold_trait_notifications():
-                    self.threshold.min, self.threshold.max = begin, end
-                    self.threshold.step, self.threshold.value = step, snapped
-                    self.threshold.readout_format = ",.0f" if abs(end) >= 1000 else ".4g"
-            if view.threshold is not None and (rate := state.false_alarm_rate()) is not None:
-                self.rate.value = min(max(rate, self.rate.min), self.rate.max)
+            if scores is not None:
+                places = panels.places(scores)
+                with self.threshold.hold_sync():  # names and place in one message
+                    if self.threshold.options != places:
+                        self.threshold.options = places
+                    self.threshold.index = nearest(places, threshold)
+            self.rate.index = nearest(RATES, view.false_alarm_rate if view.threshold is None else rate)
         finally:
             self.quiet = False
 
     def tell(self, text: str, error: bool = False) -> None:
         colour = "#b3261e" if error else "#555"
         self.status.value = f"<span style='color:{colour};font-size:12px'>{escape(text)}</span>"
+
+
+def nearest(places: Sequence[tuple[str, float]], value: float | None) -> int:
+    """The number of the place nearest to a value, the first without one."""
+    return 0 if value is None else min(range(len(places)), key=lambda number: abs(places[number][1] - value))

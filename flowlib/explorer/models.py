@@ -1,11 +1,11 @@
-"""What the explorer looks at, and with which models: pictures read from anywhere, and how each model makes maps."""
+"""The explorer's models: how each makes maps of pictures, and what Glow and the autoencoder say of shirts."""
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,12 +15,14 @@ from flowlib.detector import fitting, storage
 from flowlib.detector.model import PATCH, Detector, DetectorError, Settings
 from flowlib.detector.patches import labelled_patches, padded, position_nll, random_patches
 from flowlib.experiments.borescope.frames import Shot
-from flowlib.explorer.pictures import Picture
+from flowlib.experiments.squares import painted_over
+from flowlib.explorer.pictures import ExplorerError, Picture
 from flowlib.glow import Glow
+from flowlib.metrics import p_values
 from flowlib.runtime import artifacts, parallel
 from flowlib.runtime.artifacts import Arrays, Artifact
 from flowlib.runtime.code import code_hash
-from flowlib.training import Recipe, build, computed_with, load_parameters, to_device_of, to_numpy, trained
+from flowlib.training import Recipe, build, computed_with, load_parameters, score, to_device_of, to_numpy, trained
 
 
 @dataclass(frozen=True)
@@ -150,3 +152,79 @@ def kept_detector(
         fitted = fitting.fit(images, sources, settings, executor)
         storage.save(fitted, place)
         return fitted, place
+
+
+# --- the second tab: a square on a shirt, placed by hand (thesis 4.2) -----------------------------------------------
+
+
+class Square(NamedTuple):
+    """Side in pixels (0 for none), grey level, and the column and row of its upper left pixel."""
+
+    size: int = 4
+    level: int = 255
+    x: int = 12
+    y: int = 12
+
+
+class Said(NamedTuple):
+    """Of one shirt and square: images uint8 ``(28, 28)``, maps in nats, reconstruction in [0, 1]; NLL in nats with and
+    without the square, the share of normal shirts with a higher one, the error with and without, painted over."""
+
+    shirt: np.ndarray
+    marked: np.ndarray
+    nll_map: np.ndarray
+    change: np.ndarray
+    reconstruction: np.ndarray
+    nll: float
+    nll_before: float
+    higher: float
+    error: float
+    error_before: float
+    painted: bool | None
+
+
+class Shirts:
+    """Both models of notebook 03 and test shirts, uint8 ``(N, 1, 28, 28)``; `held` are normal ones to compare with."""
+
+    def __init__(self, flow: Glow, autoencoder: ConvAutoencoder, shirts: np.ndarray, held: np.ndarray) -> None:
+        self.flow, self.autoencoder, self.shirts = flow, autoencoder, shirts
+        self.normal = score(flow, held)  # nats
+        with torch.inference_mode():
+            maps = flow.log_prob_map(to_device_of(flow, held[:200]))
+        self.limit = float(to_numpy(maps.abs().quantile(0.995)))  # of the colours, for all shirts
+
+    def said(self, index: int, square: Square) -> Said:
+        """What the models say. Raises ExplorerError for a shirt that is not there or a square that is not on it."""
+        if not 0 <= index < len(self.shirts):
+            raise ExplorerError(f"shirt {index} is not there: choose one from 0 to {len(self.shirts) - 1}")
+        size, level, x, y = square
+        side = self.shirts.shape[-1]
+        if not (0 <= size <= side and 0 <= level <= 255 and 0 <= x <= side - size and 0 <= y <= side - size):
+            raise ExplorerError(f"the square must lie within {side}x{side} pixels, its level in [0, 255]: {square}")
+        pair = self.shirts[[index, index]].copy()  # as it is, marked
+        pair[1, 0, y : y + size, x : x + size] = level
+        mask = np.zeros((side, side), dtype=bool)
+        mask[y : y + size, x : x + size] = True
+        with torch.inference_mode():
+            maps = to_numpy(-self.flow.log_prob_map(to_device_of(self.flow, pair)))
+            reconstruction = to_numpy(self.autoencoder(to_device_of(self.autoencoder, pair))[:, 0])
+        nll, error = maps.sum((1, 2), dtype=np.float64), score(self.autoencoder, pair)
+        painted = bool(painted_over(reconstruction[1:], pair[1:, 0], mask[None])[0]) if 0 < size < side else None
+        return Said(
+            shirt=pair[0, 0],
+            marked=pair[1, 0],
+            nll_map=maps[1],
+            change=maps[1] - maps[0],
+            reconstruction=reconstruction[1],
+            nll=float(nll[1]),
+            nll_before=float(nll[0]),
+            higher=float(p_values(self.normal, nll[1:])[0]),
+            error=float(error[1]),
+            error_before=float(error[0]),
+            painted=painted,
+        )
+
+    def within(self, square: Square) -> Square:
+        """The square moved into the picture."""
+        most = self.shirts.shape[-1] - square.size
+        return square._replace(x=min(max(square.x, 0), most), y=min(max(square.y, 0), most))

@@ -19,6 +19,7 @@ BOX, QUIET = "#56B4E9", "#BBBBBB"
 LEAST = 10  # pixels: a box is drawn no smaller
 HISTOGRAM = 1620, 280  # pixels, twice what it is shown at
 BINS = 24
+PLACES = 101  # of the threshold on its axis
 
 
 def png(picture: np.ndarray | Image.Image) -> bytes:
@@ -141,6 +142,13 @@ def extent(normal: np.ndarray) -> tuple[float, float]:
     low, high = float(normal.min()), float(normal.max())
     span = max(high - low, 1e-9 * max(1.0, abs(high)))
     return low - 0.35 * span, high + 0.85 * span
+
+
+def places(normal: np.ndarray) -> tuple[tuple[str, float], ...]:
+    """Evenly spread values on the axis of scores, each with its name, in as many digits as tell it from the next."""
+    begin, end = extent(normal)
+    digits = max(0, int(np.ceil(-np.log10((end - begin) / PLACES))))
+    return tuple((f"{value:z,.{digits}f}", float(value)) for value in np.linspace(begin, end, PLACES))
 
 
 def label(draw: ImageDraw.ImageDraw, at: float, top: float, text: str, colour: str, width: int) -> None:

@@ -1,4 +1,4 @@
-"""The explorer's second tab: a square put on a shirt by sliders or a click, and what `shirts` says of it.
+"""The explorer's second tab: a square put on a shirt by sliders or a click, and what `models.Shirts` says of it.
 
 The click needs nothing but ipywidgets: a transparent sheet over the picture writes its place into a hidden text.
 """
@@ -15,8 +15,8 @@ from PIL import Image
 
 from flowlib.explorer import panels
 from flowlib.explorer.borescope_tab import BorescopeTab
-from flowlib.explorer.parts import COLUMN, STYLE, Pane, heading, looks
-from flowlib.explorer.shirts import Said, Shirts, Square
+from flowlib.explorer.models import Said, Shirts, Square
+from flowlib.explorer.widgets import COLUMN, STYLE, Pane, heading, looks
 from flowlib.figures import heat
 
 SHIRT = 364, 364  # pixels of a shirt, 13 a pixel
@@ -89,6 +89,7 @@ class ShirtsTab:
             x, y = (int(value) for value in change["new"].split(","))
             half = self.size.value // 2
             self.place(Square(self.size.value, self.level.value, x - half, y - half))
+            self.click.value = ""  # so that the next click is a change wherever it falls
 
     def place(self, square: Square) -> None:
         """Move the sliders, all at once, and draw."""

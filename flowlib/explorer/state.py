@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from flowlib.detector.model import LARGEST_SHARES, PATCH, SHARE, Region, Settings, image_score, resized, worst_region
+from flowlib.detector.model import PATCH, SHARE, Region, Settings, image_score, resized, worst_region
 from flowlib.detector.patches import corners, patch_map, stitch, window_sums
 from flowlib.explorer.background import Background, Tick
 from flowlib.explorer.models import Method
@@ -24,7 +24,8 @@ DENSE = 0  # in place of a stride: one pass over the whole picture, windows ever
 STRIDES = (8, 16, 32, DENSE)  # pixels
 WINDOWS = (16, 24, 32, 48, 64)  # pixels
 KEPT_MAPS, KEPT_PIXELS = 64, 400
-OWN_WAY = f"top {SHARE:.0%}"  # from a detector's map to a picture's score
+OWN_WAY = "top 10 %"  # of a map's pixels, whose mean is a picture's score: the only one of a detector
+WAYS = {"maximum": 0.0, "top 1 %": 0.01, OWN_WAY: SHARE, "mean": 1.0}
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class View:
 
     model: str
     map: str
-    way: str = "top 1 %"
+    way: str = OWN_WAY
     stride: int = DENSE
     window: int = PATCH
     false_alarm_rate: float = 0.1
@@ -101,8 +102,8 @@ class Explorer:
     def set(self, **changes: Any) -> bool:
         """Change the view, or `index`, the picture; returns whether there is something to compute (`start`).
 
-        A new model brings its own first map, or, of a detector, the map and way that it has chosen. A rate and a
-        threshold replace each other. A window is at least a stride long. Raises ExplorerError for what there is not.
+        A new model brings its own first map. A rate and a threshold replace each other. A window is at least a stride
+        long. Raises ExplorerError for what there is not.
         """
         index = changes.pop("index", self.index)
         if not 0 <= index < len(self.pictures):
@@ -123,16 +124,14 @@ class Explorer:
         return (self.key(), self.index) != before
 
     def defaults(self, model: str) -> dict[str, str]:
-        """The map and way that a model begins with."""
+        """The map that a model begins with, and the way to a score, that of a detector for all."""
         if model not in self.methods:
             raise ExplorerError(f"model is {model!r}: choose one of {', '.join(self.methods)}")
-        if self.methods[model].detector is not None:
-            return {"map": self.methods[model].scores[0], "way": OWN_WAY}
-        return {"map": self.methods[model].scores[0], "way": View.way}
+        return {"map": self.methods[model].scores[0], "way": OWN_WAY}
 
     def ways(self, model: str) -> tuple[str, ...]:
         """From a map to a picture's score; a detector has its own."""
-        return tuple(LARGEST_SHARES) if self.methods[model].detector is None else (OWN_WAY,)
+        return tuple(WAYS) if self.methods[model].detector is None else (OWN_WAY,)
 
     def check(self, view: View) -> None:
         """Raise ExplorerError where a view asks for what there is not."""
@@ -268,9 +267,7 @@ class Explorer:
         tick(0, 1, "map")
         for name, made in self._made(view, picture, tick).items():
             own = key._replace(map=name)
-            self._scores[own] = made.scores or {
-                way: image_score(made.values, share) for way, share in LARGEST_SHARES.items()
-            }
+            self._scores[own] = made.scores or {way: image_score(made.values, share) for way, share in WAYS.items()}
             if keep:
                 self._maps[own] = made
         trim(self._maps, KEPT_MAPS)

@@ -27,7 +27,7 @@ from flowlib.study import parameters, runner
 
 TOKEN = "explorer"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-PATIENCE = 300  # seconds: how long something may take on a slow and busy machine before it counts as broken
+PATIENCE = 300  # seconds: how long nothing may change on a slow and busy machine before it counts as broken
 SETTINGS = {  # of JupyterLab, by plugin
     "notebook-extension/tracker": {"windowingMode": "none"},  # else a page holds the cells in sight alone
 }
@@ -115,17 +115,33 @@ def answers(address: str) -> bool:
         return False
 
 
-def until(true: Callable[[], object], why: Callable[[], object] = lambda: "") -> None:
-    """Ask until something is true."""
-    end = time.monotonic() + PATIENCE
+def until(
+    true: Callable[[], object], why: Callable[[], object] = lambda: "", sign: Callable[[], object] = lambda: None
+) -> None:
+    """Ask until something is true. As long as `sign` changes, it may take any time."""
+    end, last = time.monotonic() + PATIENCE, sign()
     while not true():
+        if (now := sign()) != last:
+            end, last = time.monotonic() + PATIENCE, now
         assert time.monotonic() < end, f"nothing happened in {PATIENCE} s {why()}"
         time.sleep(0.05)
 
 
+NOTEBOOK = "() => document.querySelector('.jp-Notebook').textContent"
+ALL_RAN = """() => {
+    const cells = [...document.querySelectorAll('.jp-Notebook .jp-CodeCell')];
+    const ran = cells.filter(cell => /\\[\\d+\\]/.test(cell.querySelector('.jp-InputPrompt').innerText));
+    return cells.length > 0 && ran.length === cells.length ||
+        cells.some(cell => cell.innerText.includes('Traceback'));
+}"""
+
+
 def run_all(page: Page) -> None:
+    """Run all cells to the last, or to one that fails: progress bars and outputs are signs that it goes on."""
     page.locator(".lm-MenuBar-itemLabel", has_text=re.compile("^Run$")).click()
     page.locator(".lm-Menu-itemLabel", has_text=re.compile("^Run All Cells$")).click()
+    until(lambda: page.evaluate(ALL_RAN), sign=lambda: page.evaluate(NOTEBOOK))
+    idle(page)
 
 
 def idle(page: Page) -> None:

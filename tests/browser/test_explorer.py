@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 import yaml
-from browser.lab import choose, idle, open_tab, opened, press, run_all, screenshot, seen, until
+from browser.lab import choose, open_tab, opened, press, run_all, screenshot, seen, until
 from playwright.sync_api import Page
+
+UNITS = {"Glow": "nats", "Glow by viewpoint": "nats", "autoencoder": "squared error", "flowlib fit": "normal widths"}
 
 
 @pytest.fixture(scope="module")
@@ -24,10 +26,8 @@ def page(root: Path) -> Iterator[Page]:
     """The notebook, opened and run to its end."""
     with opened(root, "07_explorer") as page:
         run_all(page)
-        error = page.locator(".jp-OutputArea-output", has_text="Traceback")
-        page.locator(".flowlib .verdict").or_(error).first.wait_for(state="attached")
-        assert error.all_inner_texts() == []
-        idle(page)
+        assert page.locator(".jp-OutputArea-output", has_text="Traceback").all_inner_texts() == []
+        page.locator(".flowlib .verdict").first.wait_for(state="attached")
         yield page
 
 
@@ -78,18 +78,44 @@ def test_the_view_fits_and_is_complete(page: Page, root: Path):
     assert len(set(now["pictures"])) == 5
 
 
-def test_opacity_colours_and_threshold_change_what_they_should(page: Page):
+def test_opacity_and_colours_change_what_they_should(page: Page):
     before = settled(page)
     press(page, "opacity", "ArrowRight")
     before = seen(page, lambda now: changes(before, now) == [False, False, True, False, False])
     press(page, "colours", "ArrowRight")
-    before = seen(page, lambda now: changes(before, now) == [False, True, True, False, False])
+    seen(page, lambda now: changes(before, now) == [False, True, True, False, False])
+
+
+@pytest.mark.parametrize("model", ["autoencoder", "flowlib fit", "Glow"])
+def test_an_arrow_key_moves_the_threshold_by_one_step_and_there_it_stays(page: Page, model: str):
+    before = settled(page)
+    choose(page, "model", model)
+    before = seen(page, lambda now: UNITS[model] in now["captions"][1] and changes(before, now)[4])
+    start = before["at"]["threshold"]
+    for key, place, other in (
+        ("ArrowRight", start + 1, "ArrowLeft"),
+        ("ArrowLeft", start, "ArrowRight"),
+        ("ArrowLeft", start - 1, "ArrowLeft"),
+    ):
+        press(page, "threshold", key)
+        moved = seen(page, lambda now, was=before: changes(was, now)[4])
+        assert moved["at"]["threshold"] == place
+        assert moved["readout"]["threshold"] != before["readout"]["threshold"]
+        press(page, "opacity", other)  # heard after all that the browser may have sent back
+        before = seen(page, lambda now, was=moved: changes(was, now)[2])
+        assert before["at"]["threshold"] == place
+        assert changes(moved, before) == [False, False, True, False, False]
+
+
+def test_threshold_and_false_alarms_move_each_other(page: Page):
+    before = settled(page)
     press(page, "threshold", "Home")
-    higher = before["at"]["threshold"]
-    now = seen(page, lambda now: changes(before, now)[4] and now["at"]["threshold"] < higher)
+    now = seen(page, lambda now: now["at"]["threshold"] == 0 and "at most 100.0 false alarms" in now["text"])
     assert changes(before, now)[:2] == [False, False]
-    press(page, "false alarms", "ArrowLeft")
-    seen(page, lambda new: new["readout"]["false alarms"] not in (now["readout"]["false alarms"], ""))
+    assert now["at"]["false alarms"] == now["last"]["false alarms"]
+    press(page, "false alarms", "Home")
+    now = seen(page, lambda now: now["at"]["false alarms"] == 0 and "at most 100.0 false alarms" not in now["text"])
+    assert 0 < now["at"]["threshold"] < now["last"]["threshold"]
 
 
 def said_of_each_picture(page: Page) -> list[tuple[bool, float]]:
@@ -163,11 +189,7 @@ def test_a_stride_shows_progress_and_gives_way_to_the_next(page: Page):
 
 def test_model_score_and_picture_can_be_chosen(page: Page, root: Path):
     before = settled(page)
-    for model, unit in (
-        ("Glow by viewpoint", "nats"),
-        ("autoencoder", "squared error"),
-        ("flowlib fit", "normal widths"),
-    ):
+    for model, unit in UNITS.items():
         choose(page, "model", model)
         now = seen(page, lambda new, unit=unit: unit in new["captions"][1])
     assert "pixels in" in now["text"]
@@ -226,6 +248,10 @@ def test_a_square_goes_where_sliders_and_clicks_put_it(page: Page, root: Path):
         lambda new: (new["at"]["column"], new["at"]["row"]) == (19, 7) and any(changes(before, new)),
         tab=1,
     )  # the middle of a square of 2
+    press(page, "column", "ArrowLeft")
+    seen(page, lambda new: new["at"]["column"] == 18, tab=1)
+    page.mouse.click(box["x"] + 20.5 * box["width"] / 28, box["y"] + 8.5 * box["height"] / 28)  # there again
+    now = seen(page, lambda new: new["at"]["column"] == 19, tab=1)
     press(page, "shirt", "ArrowRight")
     now = seen(page, lambda new, before=now: changes(before, new)[0], tab=1)
     assert "nats" in now["text"]

@@ -1,15 +1,92 @@
-"""What a pixel statistic alone says of pairs, and regressions that are judged on classes they did not see."""
+"""Properties of the pixel operations, what a pixel statistic alone says of pairs, and regressions that are judged on
+classes they did not see."""
 
 import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from flowlib.experiments.black_pixels import (
+    black_pixels,
     covariate_detectors,
+    crop_to_object,
     gain_where_it_fails,
+    gamma,
+    invert,
     left_out_accuracy,
     treatment_table,
 )
 
 NAN = np.nan
+IMAGES = arrays(np.uint8, st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 12), st.integers(1, 12)))
+
+
+def test_black_pixels_counts_only_zeros() -> None:
+    image = np.array([[[[0, 1, 255], [0, 0, 7]]]], dtype=np.uint8)
+    assert black_pixels(np.concatenate([image, 0 * image, invert(image)])).tolist() == [3, 6, 1]
+
+
+def test_crop_enlarges_the_bounding_box() -> None:
+    image = np.zeros((1, 1, 8, 8), dtype=np.uint8)
+    image[0, 0, 3, 2:6] = 200
+    image[0, 0, 4, 5] = 100
+    cropped = crop_to_object(image)[0, 0]
+    assert cropped[0].tolist() == [200] * 8, "the upper row of the 2x4 box"
+    assert cropped[-1, 0] == 0
+    assert cropped[-1, -1] == 100, "its lower right pixel"
+    assert (np.diff(cropped[1:7, -1].astype(int)) < 0).all(), "bilinear from 200 down to 100"
+    assert crop_to_object(image, threshold=150)[0, 0].tolist() == [[200] * 8] * 8
+
+
+@given(IMAGES)
+def test_crop_fills_the_frame_and_keeps_the_range(images: np.ndarray) -> None:
+    before = images.copy()
+    cropped = crop_to_object(images)
+    assert (images == before).all(), "the input is not changed"
+    assert (cropped.dtype, cropped.shape) == (np.uint8, images.shape)
+    assert (crop_to_object(cropped) == cropped).all(), "nothing is left to crop"
+    for image, result in zip(images, cropped, strict=True):
+        assert result.max() <= image.max()
+        on = (result > 0).any(axis=0)
+        sides = [on[0], on[-1], on[:, 0], on[:, -1]]
+        assert all(side.any() for side in sides) == image.any(), "an all-black image stays as it is"
+
+
+@given(IMAGES, st.integers(1, 5), st.integers(1, 5))
+def test_crop_does_not_depend_on_where_the_object_lies(images: np.ndarray, down: int, right: int) -> None:
+    frame = ((0, 0), (0, 0), (0, 6), (0, 6))
+    padded = np.pad(images, frame)
+    moved = np.roll(padded, (down, right), axis=(2, 3))
+    assert (crop_to_object(padded) == crop_to_object(moved)).all()
+
+
+@given(IMAGES)
+def test_invert_is_its_own_inverse(images: np.ndarray) -> None:
+    assert (invert(invert(images)) == images).all()
+    assert (invert(images).astype(int) + images == 255).all()
+
+
+@given(st.floats(0.05, 20))
+def test_gamma_keeps_the_ends_and_the_order(exponent: float) -> None:
+    grey = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16)
+    changed = gamma(grey, exponent)
+    assert (changed.dtype, changed.shape) == (np.uint8, grey.shape)
+    assert (changed.flat[0], changed.flat[-1]) == (0, 255)
+    assert (np.diff(changed.ravel().astype(int)) >= 0).all()
+    assert (changed >= grey).all() if exponent <= 1 else (changed <= grey).all()
+    assert changed.flat[51] == round(255 * 0.2**exponent)  # 51 / 255 = 0.2
+
+
+def test_bad_input_is_refused() -> None:
+    floats = np.zeros((1, 1, 4, 4), dtype=np.float32)
+    for operation in (black_pixels, crop_to_object, invert, lambda images: gamma(images, 2)):
+        with pytest.raises(ValueError, match=r"float32 \(1, 1, 4, 4\), they must be uint8 \(N, C, H, W\)"):
+            operation(floats)
+        with pytest.raises(ValueError, match=r"uint8 \(4, 4\)"):
+            operation(floats[0, 0].astype(np.uint8))
+    with pytest.raises(ValueError, match="exponent is 0, it must be positive"):
+        gamma(floats.astype(np.uint8), 0)
 
 
 def test_covariate_detectors():

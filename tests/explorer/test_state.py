@@ -17,9 +17,9 @@ from flowlib.autoencoders import ConvAutoencoder
 from flowlib.detector.patches import dense_map, patch_map
 from flowlib.explorer import borescope_tab, models, panels, pictures, shirts_tab
 from flowlib.explorer.background import Background, Cancelled
+from flowlib.explorer.models import Shirts, Square
 from flowlib.explorer.pictures import ExplorerError, Picture
-from flowlib.explorer.saved import read_view, save, settings_yaml, view_yaml
-from flowlib.explorer.shirts import Shirts, Square
+from flowlib.explorer.sheets import read_view, save, settings_yaml, view_yaml
 from flowlib.explorer.state import DENSE, Explorer, Region, View
 from flowlib.glow import Glow
 from flowlib.inspection.media import MediaError
@@ -292,17 +292,44 @@ def test_threshold_and_opacity_redraw_only_what_they_touch_and_compute_nothing(
         tab.opacity.value = 0.2 + 0.03 * step
     after = {name: kept.widget.value for name, kept in tab.pictures.items()}
     assert [name for name in before if before[name] != after[name]] == ["overlay"]
-    histogram, tab.ranged = tab.histogram.widget.value, 0.0
-    scores = state.normal_scores()
-    assert scores is not None
-    for value in np.linspace(scores.max(), scores.min(), 20):
-        tab.threshold.value = value
+    histogram = tab.histogram.widget.value
+    for place in range(60, 40, -1):
+        tab.threshold.index = place
+        assert state.threshold() == tab.threshold.value
     assert tab.histogram.widget.value != histogram
     assert len(tab.milliseconds) >= drawn + 30
     assert "false alarms in 100" in tab.promise.value
     tab.on_save(None)
     (saved,) = tmp_path.glob("*.png")
     assert Image.open(io.BytesIO(saved.read_bytes())).size[0] > 1000
+
+
+def test_the_threshold_stays_where_it_was_put_and_its_slider_names_every_place(state: Explorer, tmp_path: Path):
+    tab = borescope_tab.BorescopeTab(state, tmp_path)
+    state.background.wait(PATIENCE)
+    tab.redraw()
+    scores = state.normal_scores()
+    assert scores is not None
+    places = panels.places(scores)
+    assert len({name for name, _ in places}) == len(places) == panels.PLACES
+    assert (places[0][1], places[-1][1]) == pytest.approx(panels.extent(scores))
+    assert abs(tab.threshold.value - state.threshold()) <= (places[1][1] - places[0][1]) / 2
+    for index in (0, 30, 31, 100):
+        tab.threshold.index = index
+        assert state.view.threshold == places[index][1]
+        assert state.false_alarm_rate() == pytest.approx(tab.rate.value, abs=0.0026) or tab.rate.index == 99
+        tab.rate.set_state({"index": tab.rate.index})  # a browser that sends back what it was sent
+        tab.threshold.set_state({"index": tab.threshold.index})
+        assert state.view.threshold == places[index][1]
+    tab.rate.index -= 1
+    assert state.view.threshold is None
+
+
+def test_neighbouring_places_have_names_that_differ_whatever_the_scale():
+    for low, width in ((15_000.0, 20.0), (0.18, 4e-3), (-3.0, 6.0), (2e6, 1e6), (5.0, 0.0), (0.0, 1e-7)):
+        names = [name for name, _ in panels.places(np.array([low, low + width]))]
+        assert len(set(names)) == len(names), (low, width)
+        assert max(map(len, names)) <= 13, names[-1]
 
 
 def test_the_boxed_region_lies_where_it_does_in_the_picture():

@@ -10,7 +10,6 @@ import numpy as np
 from PIL import Image
 
 from flowlib.detector import fitting
-from flowlib.experiments import made_up
 from flowlib.inspection.ingest import ingest
 from flowlib.inspection.layouts import layout
 from flowlib.inspection.pictures import read_image, read_mask
@@ -36,12 +35,11 @@ class Shot(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """Frames by what they are for: normal ones to train with and held ones to choose and calibrate with, copies of the
-    latter with a made-up defect, and, of other blades, normal and defective ones to test with."""
+    """Frames by what they are for: normal ones to train with and held ones to calibrate with, and, of other blades,
+    normal and defective ones to test with."""
 
     training: list[Shot]
     held: list[Shot]
-    made_up: list[Shot]
     normal: list[Shot]
     defective: list[Shot]
 
@@ -67,19 +65,13 @@ def prepare(
 
 
 def divided(shots: Sequence[Shot], test: Sequence[Shot], seed: int = 0) -> Parts:
-    """Training shots divided by blade, as `fitting.fit` does, two damaged copies of each held-out one, and the test's.
+    """Training shots divided by blade, as `fitting.fit` does, and the test's.
 
     A frame of a damaged blade that shows no damage is not tested.
     """
     training, held = ([shots[i] for i in part] for part in fitting.divided([one.blade for one in shots], seed))
     normal = [one for one in test if one.label == "good"]
-    return Parts(
-        training,
-        held,
-        damaged(held, 2 * len(held), seed),
-        normal,
-        [one for one in test if one.mask.any()],
-    )
+    return Parts(training, held, normal, [one for one in test if one.mask.any()])
 
 
 def of_each_view(shots: Sequence[Shot]) -> list[Shot]:
@@ -112,15 +104,3 @@ def shot(label: str, path: Path, mask: Path | None, root: Path) -> Shot:
     return Shot(
         label, int(parts[1]), VIEWS.index(parts[2]), image, nothing if mask is None else read_mask(mask), regions
     )
-
-
-def damaged(shots: Sequence[Shot], n: int, seed: int) -> list[Shot]:
-    """`n` copies of normal shots with a made-up defect each, of the kinds that are for choosing."""
-    rng = np.random.default_rng(seed)
-    copies = []
-    for i in range(n):
-        one = shots[i % len(shots)]
-        alike = [other.image for other in shots if other.image.shape == one.image.shape]
-        image, mask = made_up.damage(one.image, alike[rng.integers(len(alike))], made_up.CHOICE, rng)
-        copies.append(one._replace(label="made up", image=image, mask=mask))
-    return copies

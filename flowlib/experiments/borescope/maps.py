@@ -26,7 +26,7 @@ REFERENCES = {"PCA of patches": "PCA", "kNN of patches": "kNN"}
 REFERENCE_STRIDE = 16
 CHUNK = 16  # frames of a job
 
-Grouped = dict[str, list[np.ndarray]]  # maps of the frames of each group: "made up", "held", "normal", "defective"
+Grouped = dict[str, list[np.ndarray]]  # maps of the frames of each group: "held", "normal", "defective"
 
 
 # --- all of them ----------------------------------------------------------------------------------------------------
@@ -39,7 +39,7 @@ def every_method(
 
     Each seed replaces the recipe's own; the references have one.
     """
-    groups = {"made up": parts.made_up, "held": parts.held, "normal": parts.normal, "defective": parts.defective}
+    groups = {"held": parts.held, "normal": parts.normal, "defective": parts.defective}
     shots = [one for group in groups.values() for one in group]
     ends = np.cumsum([len(group) for group in groups.values()])
 

@@ -9,7 +9,7 @@ from scipy.ndimage import label
 
 from flowlib.baselines import COVARIATES
 from flowlib.detector.map_metrics import region_overlaps
-from flowlib.detector.model import LARGEST_SHARES, PATCH, image_score
+from flowlib.detector.model import PATCH, SHARE, image_score
 from flowlib.experiments.borescope.frames import Parts, Shot, blades
 from flowlib.experiments.borescope.maps import Grouped
 from flowlib.metrics import Interval, auroc, mean_interval
@@ -24,10 +24,11 @@ class Scored(NamedTuple):
     maps: list[list[np.ndarray]]
 
 
-def scored(found: Sequence[Grouped], way: str) -> Scored:
-    """The maps of each seed, and the image scores that they have in one way of `LARGEST_SHARES`."""
+def scored(found: Sequence[Grouped]) -> Scored:
+    """The maps of each seed, and the image scores that they have by the detector's rule: the mean of a map's highest
+    `SHARE`."""
     normal, defective = (
-        np.stack([image_scores(each[group], LARGEST_SHARES[way]) for each in found])
+        np.array([[image_score(values, SHARE) for values in each[group]] for each in found])
         for group in ("normal", "defective")
     )
     return Scored(normal, defective, [[*each["normal"], *each["defective"]] for each in found])
@@ -54,20 +55,6 @@ def statistics(parts: Parts) -> dict[str, Scored]:
 def grey(one: Shot) -> np.ndarray:
     """A shot's image as one grey picture, uint8 ``(1, 1, H, W)``."""
     return np.rint(one.image.mean(0, keepdims=True)).astype(np.uint8)[None]
-
-
-def best_way(found: Sequence[Grouped]) -> str:
-    """The way from a map to an image's score that best tells made-up defects from held-out normal frames."""
-
-    def mean_auroc(way: str) -> float:
-        share = LARGEST_SHARES[way]
-        return float(np.mean([auroc(*(image_scores(each[g], share) for g in ("held", "made up"))) for each in found]))
-
-    return max(LARGEST_SHARES, key=mean_auroc)
-
-
-def image_scores(maps: Sequence[np.ndarray], share: float) -> np.ndarray:
-    return np.array([image_score(values, share) for values in maps])
 
 
 def shares(values: np.ndarray, shots: Sequence[Shot], weights: np.ndarray | None = None) -> Interval:

@@ -24,7 +24,7 @@ def some_parts(blades: int = 6) -> Parts:
     defective = [
         frame(kind, 30 + blade, boxes[kind]) for blade in range(blades) for kind in [["crack", "dent"][blade % 2]] * 2
     ]
-    return Parts(held, held, held, normal, defective)
+    return Parts(held, held, normal, defective)
 
 
 def perfect(shots: list[Shot], seed: int = 0) -> list[np.ndarray]:

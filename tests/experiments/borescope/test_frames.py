@@ -1,23 +1,11 @@
-"""The borescope study's frames: read back as they were made, damaged for the choice, refused by name."""
+"""The borescope study's frames: divided by blade, shown, refused by name."""
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 from experiments.borescope.made import frame
 
 from flowlib.experiments.borescope import frames
-from flowlib.experiments.borescope.frames import Shot
-
-
-def test_damaged_copies_keep_blade_and_view():
-    image = np.random.default_rng(0).integers(0, 255, (3, 40, 48), dtype=np.uint8)
-    shots = [Shot("good", blade, 1, image, np.zeros((40, 48), bool), np.zeros((40, 48), np.uint8)) for blade in (4, 7)]
-    copies = frames.damaged(shots, 5, seed=0)
-    assert [one.blade for one in copies] == [4, 7, 4, 7, 4]
-    assert all(one.mask.any() and one.label == "made up" and one.view == 1 for one in copies)
-    assert not shots[0].mask.any()
-    assert np.array_equal(copies[0].image, frames.damaged(shots, 1, seed=0)[0].image)
 
 
 def test_a_frame_of_another_name_is_refused(tmp_path: Path):
@@ -32,7 +20,6 @@ def test_parts_share_no_blade():
     found = [set(frames.blades(part)) for part in (parts.training, parts.held)]
     assert set.union(*found) == set(range(20))
     assert sum(map(len, found)) == 20
-    assert frames.blades(parts.made_up).tolist() == 2 * frames.blades(parts.held).tolist()
     assert [one.label for one in parts.tested] == ["good", "crack"]  # the burn lies out of the picture
 
 

@@ -33,7 +33,7 @@ def test_every_method_maps_every_frame_of_its_group():
         "PCA of patches": 1,
         "kNN of patches": 1,
     }
-    groups = {"made up": PARTS.made_up, "held": PARTS.held, "normal": PARTS.normal, "defective": PARTS.defective}
+    groups = {"held": PARTS.held, "normal": PARTS.normal, "defective": PARTS.defective}
     for by_seed in found.values():
         for grouped in by_seed:
             assert {name: len(some) for name, some in grouped.items()} == {n: len(g) for n, g in groups.items()}

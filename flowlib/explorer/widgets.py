@@ -1,4 +1,4 @@
-"""Parts of the explorer that both tabs are made of: how they look, what they keep."""
+"""Widgets that both tabs are made of: how they look, what they keep."""
 
 from collections.abc import Callable, Hashable
 from typing import Any
@@ -16,8 +16,9 @@ STYLE = """<style>
 .flowlib h4 {margin: 2px 0 0; font-size: 12px; letter-spacing: .04em; color: #666; text-transform: uppercase}
 .flowlib .verdict {display: inline-block; padding: 3px 16px; border-radius: 6px; color: white; font-size: 19px;
   font-weight: 600; vertical-align: middle; margin-right: 14px; min-width: 130px; text-align: center}
-.flowlib .caption {font-weight: 600; display: flex; justify-content: space-between; white-space: nowrap;
-  overflow: hidden}
+.flowlib .caption {font-weight: 600; display: flex; justify-content: space-between; white-space: nowrap; gap: 8px}
+.flowlib .caption span {overflow: hidden; text-overflow: ellipsis}
+.flowlib .caption span:first-child {flex: 0 9 auto; min-width: 4em}
 .flowlib .bar {display: inline-block; width: 74px; height: 11px; margin: 0 5px; vertical-align: -1px}
 .flowlib .light {font-weight: 400; color: #555}
 .flowlib .numbers {font-size: 13px; color: #333}
