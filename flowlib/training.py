@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from flowlib.autoencoders import Autoencoder, ConvAutoencoder, FullyConnectedAutoencoder
 from flowlib.glow import Glow
 from flowlib.kernels.descent import Descent, adam_rates
-from flowlib.kernels.graphs import captured
+from flowlib.kernels.graphs import captured, of_batches
 from flowlib.runtime import artifacts
 from flowlib.runtime.artifacts import Artifact, ArtifactError
 from flowlib.runtime.code import code_hash
@@ -202,7 +202,7 @@ class Course:
         weights = self.weights
         if self.trims:
             weights = weights.gather(-1, each.argsort(-1).argsort(-1))
-        loss = (each.detach().where(weights > 0, 0.0) * weights).sum(-1)
+        loss = (each.detach().masked_fill(weights == 0, 0) * weights).sum(-1)
         if self.compiled:
             self.compiled.gradient(weights)
         else:
@@ -348,7 +348,7 @@ def score(model: Model, images: np.ndarray, labels: np.ndarray | None = None) ->
         raise ValueError(f"score: there are {len(labels)} labels for {len(images)} images")
     columns = (images,) if labels is None else (images, labels)
     with torch.inference_mode():
-        return to_numpy(torch.cat([model.anomaly_score(*batch).double() for batch in batches(model, *columns)]))
+        return to_numpy(torch.cat(of_batches(model.anomaly_score, batches(model, *columns))).double())
 
 
 def train_and_score(images: np.ndarray, recipe: Recipe, tests: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -1,6 +1,7 @@
 """A function on a GPU as one CUDA graph: launched at once, where its thousands of kernels would wait for Python."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -25,7 +26,7 @@ def captured(function: Callable[[], object], state: Sequence[Tensor] = ()) -> Ca
         return None
     finally:
         for tensor, value in zip(state, before, strict=True):
-            tensor.data.copy_(value)
+            tensor.copy_(value)
 
 
 def record(function: Callable[[], object]) -> Callable[[], object]:
@@ -40,3 +41,33 @@ def record(function: Callable[[], object]) -> Callable[[], object]:
     with torch.cuda.graph(graph):
         function()
     return graph.replay
+
+
+def of_batches(function: Callable[..., Tensor], batches: Iterable[tuple[Tensor, ...]]) -> list[Tensor]:
+    """``[function(*batch) for batch in batches]``, on a GPU by a graph for those that have the shape of the first.
+
+    The first and a last one that is shorter are done without: a graph is not worth its making for one batch.
+    """
+    results: list[Tensor] = []
+    room: list[Tensor] = []  # what the graph reads, like the first batch
+    found: dict[str, Tensor] = {}
+    replay = None
+    for batch in batches:
+        if [part.shape for part in batch] != [part.shape for part in room]:
+            room = room or [part.clone() for part in batch]
+            results.append(function(*batch))
+            continue
+        for part, value in zip(room, batch, strict=True):
+            part.copy_(value)
+        if len(results) == 1:
+            replay = captured(partial(keep, found, function, room))
+        if replay is None:
+            results.append(function(*batch))
+        else:
+            replay()
+            results.append(found["here"].clone())
+    return results
+
+
+def keep(found: dict[str, Tensor], function: Callable[..., Tensor], room: Sequence[Tensor]) -> None:
+    found["here"] = function(*room)
