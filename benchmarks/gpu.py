@@ -2,14 +2,14 @@
 
     python benchmarks/gpu.py [--out FILE]
 
-Runs on a bare machine with a checkout of this project, torch, numpy and safetensors; installs and fetches nothing; under
-four minutes. What else flowlib imports may be missing and is then stood in for by something that does nothing.
+Runs on a bare machine with a checkout of this project, torch, numpy and safetensors; installs and fetches nothing;
+under four minutes. What else flowlib imports may be missing and is then stood in for by something that does nothing.
 
-First, whether the ways agree: the CPU and the GPU, a graph and its steps one by one, many flows and each alone. Then, of
-four flows of L=2 and K=32, milliseconds a flow of a training step and of a scoring pass (medians): one flow step by step,
-one by a graph, 8 and 32 at once, and 32 with TF32 and how far that leads the likelihood astray; peak memory; and two
-floors, of which the larger binds: the products' operations at the rate of a large product, and the bytes of what a step of
-flow reads and writes at the rate of a large copy, both measured. Without a GPU only the agreement is tried, tiny.
+First, whether the ways agree: the CPU and the GPU, a graph and its steps one by one, many flows and each alone. Then,
+of four flows of L=2 and K=32, milliseconds a flow of a training step and of a scoring pass (medians): one flow step by
+step, one by a graph, 8 and 32 at once, and 32 with TF32 and how far that leads the likelihood astray; peak memory; and
+the floor, the larger of two: operations of the products at the rate of a large product, and bytes that a step of flow
+reads and writes at the rate of a large copy, both measured. Without a GPU only the agreement is tried, tiny.
 """
 
 # ruff: noqa: E402 - stand-ins come before what imports them
@@ -71,13 +71,13 @@ def agreement() -> list[tuple[str, float, float]]:
     images, place = pictures(64, 28), training.best_device()
     model, losses = train(images, TINY)
     rows = []
-    with mock.patch.object(training, "captured", lambda *_: None):
+    with mock.patch.object(training, "captured", return_value=None):
         rows.append(("training, graph and one by one", difference(losses, train(images, TINY)[1]), 1e-5))
     one_by_one = torch.cat([model.anomaly_score(*batch) for batch in training.batches(model, images)])
     several = np.concatenate([images] * 5)  # more than one batch
     scores = training.score(model, several)
     rows.append(("scoring, graph and one by one", difference(scores[:64], training.to_numpy(one_by_one)), 1e-5))
-    with mock.patch.object(training, "best_device", lambda: torch.device("cpu")):
+    with mock.patch.object(training, "best_device", return_value=torch.device("cpu")):
         there = build(TINY, images.shape[1:])
         there.load_state_dict({name: value.cpu() for name, value in model.state_dict().items()})
         rows.append((f"scoring, {place.type} and CPU", difference(scores, training.score(there, several)), 1e-5))
@@ -122,8 +122,8 @@ def rates() -> tuple[float, float]:
 def floors(width: int, layers: int, batch: int, side: int) -> tuple[float, float]:
     """Operations and bytes of a scoring pass of one flow.
 
-    Of the convolutions' products; and of a step of flow's input and output, each read or written once: a kernel that did
-    a whole step would move no more.
+    Of the convolutions' products; and of a step of flow's input and output, each read or written once: a kernel that
+    did a whole step would move no more.
     """
     operations = moved = 0.0
     for level in range(1, LEVELS + 1):
@@ -220,6 +220,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, help="also write what is printed to this file")
     out = parser.parse_args().out
+    torch.set_num_threads(1)
     rows = agreement()
     lines = [f"{what:45} {found:.1e} (at most {allowed:.0e})" for what, found, allowed in rows]
     print("\n".join(lines), flush=True)
