@@ -35,7 +35,7 @@ def idle_bar(steps: Iterable = (), **_: object) -> mock.MagicMock:
     return bar
 
 
-for name in ("filelock", "psutil", "tqdm"):
+for name in ("filelock", "pandas", "psutil", "tqdm"):
     if importlib.util.find_spec(name) is None:
         stand_in = mock.MagicMock(__spec__=importlib.machinery.ModuleSpec(name, None), tqdm=idle_bar)
         sys.modules[name] = sys.modules[f"{name}.auto"] = stand_in
@@ -231,7 +231,7 @@ def main() -> int:
         lines += ["", *table()]
     else:
         lines.append("No GPU: the ways agree on the CPU, where nothing is captured; GPU figures are not measured.")
-    print("\n".join(lines))
+    print("\n".join(lines[len(rows) :]))
     if out is not None:
         out.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return int(bool(failed))
