@@ -190,7 +190,7 @@ def time_to_likelihood(seconds: float) -> list[dict[str, Any]]:
     and the peers also our defaults' configuration with our recipe; flowlib trains its defaults for several times.
     """
     from flowlib.datasets import load
-    from flowlib.training import Recipe, batch_indices, schedule, train
+    from flowlib.training import Recipe, batch_table, schedule, train
 
     torch.set_num_threads(1)
     images, labels = load("fashion-mnist", "train")
@@ -213,13 +213,14 @@ def time_to_likelihood(seconds: float) -> list[dict[str, Any]]:
             model: Any = library(common_glow(shape, learned[:256], **options))  # type: ignore[arg-type]
             optimiser = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], rate, fused=True)
             spent, step = 0.0, 0
+            table = torch.from_numpy(batch_table(len(learned), batch, 100_000, 0))
             while spent < seconds:
                 began = time.perf_counter()
                 if how == OURS:  # its schedule wants to know how many steps there will be
                     total = max(step + 1, int(seconds / spent * step)) if step else 400
                     for group in optimiser.param_groups:
                         group["lr"] = rate * schedule(min(step, total - 1), total)
-                loss = model.loss(learned[batch_indices(len(learned), batch, step, 0)]).mean()
+                loss = model.loss(learned[table[step]]).mean()
                 optimiser.zero_grad()
                 loss.backward()
                 if how == OURS:
@@ -367,6 +368,16 @@ def write_page(out: Path, facts: dict[str, Any]) -> None:
     if (out / "likelihood.csv").exists():
         found = pd.read_csv(out / "likelihood.csv")
         lines += ["", "## Time to a likelihood", "", f"{LIKELIHOOD_TEXT} {reached(found)}", "", markdown(found)]
+    if (out / "step.csv").exists():
+        lines += [
+            "",
+            "## A training step of the default flow",
+            "",
+            STEP_TEXT,
+            "",
+            markdown(pd.read_csv(out / "step.csv")),
+        ]
+    lines += ["", "## On a GPU", "", GPU_TEXT]
     if (out / "scaling.csv").exists():
         found = pd.read_csv(out / "scaling.csv")
         found["seconds per unit of work, first is 1"] = found.groupby("what", group_keys=False)[
@@ -430,6 +441,17 @@ SCALING_TEXT = (
     "One thread, K=8, width 32 unless it is what varies; the best of three. The last column is flat where cost grows "
     "as the work does (the work of processes is the share of each). MB is what the work adds to the process at most."
 )
+GPU_TEXT = (
+    "Not measured in this version. On a GPU training and scoring run as CUDA graphs, and `flowlib.training.train_many` "
+    "trains flows of one shape as one; that each ends as it would alone, and that a step as a graph has it gives the "
+    "numbers of the plain loop, is tested on a CPU. `python benchmarks/gpu.py` measures where there is a GPU, with a "
+    "checkout, torch, numpy and safetensors: agreement first, then one flow, 8 and 32 at once."
+)
+STEP_TEXT = (
+    "L=2, K=8, width 32, 16 images of 28x28, one thread (`benchmarks/step.py`): what a step takes, what it took when "
+    "autograd, torch's fused Adam and its clipping did what is around the steps of flow, and the C++ of these alone. "
+    "Aimed at was at most 1.25 times that. Numbers agree with those of autograd to rounding."
+)
 LEARNED = """## What made the difference
 
 - One call of C++ (`flowlib/kernels/steps.cpp`) for all steps of a level. A panel of positions goes through a whole
@@ -442,6 +464,9 @@ LEARNED = """## What made the difference
 - Channels first, images second: the 1x1 convolution with actnorm is one small product, and the two halves of a coupling
   are views. Their log-determinants are composed once a pass for all steps of a level together.
 - OpenMP is torch's own: threads of another pool fight with torch's, which spin while they wait.
+- Around the steps of flow of a training step nothing is left to autograd: dequantisation, squeeze, priors and loss,
+  forward and back, are in the same two calls (`flowlib/kernels/loss.h`), and all parameters are one tensor, on which
+  Adam and the gradient's length take a few calls (`flowlib/kernels/descent.py`).
 - Without a compiler the same is done in torch, layer by layer and in pieces that fit the cache.
 - Tried and dropped: panels with positions as rows (gather and scatter are strided then), shares handed out to threads
   one by one, other sizes of tiles and panels, the networks alone in C++ and the rest of a step in torch (1.3 to 1.4

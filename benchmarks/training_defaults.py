@@ -23,11 +23,22 @@ import torch
 from flowlib import training
 from flowlib.datasets import load
 from flowlib.figures.style import BLUE, GREEN, GREY, ORANGE, RED, SKY, STYLE
+from flowlib.kernels.descent import EPSILON, FIRST, SECOND, Descent
 from flowlib.training import Recipe, train
 
 BASE = {"steps": 8, "hidden_channels": 32}
 PLAIN = 0.499  # a logit of [0.499, 0.501] is a straight line to a part in a million: plain scaling
-ADAM, ADAMAX = torch.optim.Adam, torch.optim.Adamax
+
+
+def adamax(descent: Descent, rates: torch.Tensor) -> None:
+    """In place of `Descent.update`: the largest gradient, slowly forgotten, in place of the second moment's root."""
+    first, largest = descent.moments.values()
+    first.lerp_(descent.gradient, 1 - FIRST)
+    torch.maximum(largest.mul_(SECOND), descent.gradient.abs().add_(EPSILON), out=largest)
+    descent.value.sub_(EPSILON / rates[1] * first / largest)
+
+
+ADAM, ADAMAX = Descent.update, adamax
 # panel -> option -> (model options, batch, learning rate, optimiser, longest gradient)
 PANELS = {
     "preprocessing": {
@@ -66,7 +77,7 @@ def curve(option, seconds: float, images, held_out) -> list[tuple[float, float]]
     """(seconds, held-out nats) of one training, its schedule spread over the steps that fit into `seconds`."""
     options, batch, rate, optimiser, gradient = option
     training.GRADIENT_NORM = gradient
-    torch.optim.Adam = lambda parameters, lr, fused: optimiser(parameters, lr)  # type: ignore[assignment,misc]
+    Descent.update = optimiser  # type: ignore[method-assign]
     noise = torch.rand(held_out.shape, generator=torch.Generator().manual_seed(0))
     state = {"spent": 0.0, "last": 0.0, "next": 1.0}
     points = []

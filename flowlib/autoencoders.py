@@ -29,9 +29,21 @@ class Autoencoder(nn.Module):
         """Mean squared reconstruction error, ``(N,)``, on the scale of pixels in [0, 1]."""
         return self.squared_error(images).mean((1, 2))
 
-    def loss(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def loss(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
         """What training minimises: the mean squared error, ``(N,)``."""
         return self.anomaly_score(images)
+
+    def compiled_loss(self, images: Tensor, noise: Tensor) -> None:
+        """There is none."""
+
+    def first_not_finite(self, images: Tensor) -> str:
+        """Where a forward pass first meets a number that is not finite, for an error message."""
+        hidden = unit_interval(images, self.image_shape)
+        for name, layer in [*self.encoder.named_children(), *self.decoder.named_children()]:
+            hidden = layer(hidden)
+            if not hidden.isfinite().all():
+                return f"in layer {name} ({type(layer).__name__})"
+        return "in the loss"
 
     def initialise(self, images: Tensor) -> None:
         """Nothing to do: the layers' own initialisation does not look at data."""

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from flowlib.kernels.loss import CompiledLoss, LevelParameters
 from flowlib.kernels.network import Neighbourhoods
-from flowlib.kernels.steps import forward_steps, inverse_steps
+from flowlib.kernels.steps import compiled_for, forward_steps, inverse_steps
 
 LOG_TWO_PI = math.log(2 * math.pi)
 # of a coupling network's last layer: all couplings move at once, and an optimiser's first steps compound
@@ -91,22 +92,35 @@ class Glow(nn.Module):
         self.levels: Sequence[Level] = nn.ModuleList(blocks)  # type: ignore[assignment]
 
     @property
+    def flows(self) -> torch.Size:
+        """``()``, or ``(M,)`` where all parameters and what comes in have an axis of M flows more, the first."""
+        return self.levels[0].log_diagonal.shape[:-2]
+
+    @property
     def dimensions(self) -> int:
         """Number of pixels times channels of an image."""
         return math.prod(self.image_shape)
 
     def log_prob(self, images: Tensor, noise: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
         """Log-likelihood in nats, ``(N,)``, at the bins' centres, or at ``noise`` in [0, 1) of the images' shape."""
-        return self.log_prob_map(images, noise, labels).sum((1, 2))
+        return torch.stack([term.sum((-2, -1)) for _, _, term in self.position_terms(images, noise, labels)]).sum(0)
 
     def anomaly_score(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Negative log-likelihood in nats, ``(N,)``: higher is more anomalous (thesis section 3)."""
         return -self.log_prob(images, labels=labels)
 
-    def loss(self, images: Tensor, generator: torch.Generator | None = None, labels: Tensor | None = None) -> Tensor:
+    def loss(self, images: Tensor, noise: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
         """What training minimises, ``(N,)``: negative log-likelihood in nats, with uniform dequantisation noise."""
-        noise = torch.rand(images.shape, generator=generator, device=images.device)
+        noise = torch.rand(images.shape, device=images.device) if noise is None else noise
         return -self.log_prob(images, noise, labels)
+
+    def compiled_loss(self, images: Tensor, noise: Tensor) -> CompiledLoss | None:
+        """`loss` and its gradient of tensors that stay where they are, by C++; None where it is not for that."""
+        if self.classes or not compiled_for(noise, *self.parameters()):
+            return None
+        self._check(images)
+        levels = [level.for_loss() for level in self.levels]
+        return CompiledLoss(images, noise, levels, (self.alpha, LARGEST_LOG_SCALE, OUTPUT_GAIN))
 
     def bits_per_dim(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Negative log-likelihood in bits per pixel and channel, ``(N,)``."""
@@ -128,37 +142,36 @@ class Glow(nn.Module):
         Level 0 has "preprocessing"; levels 1..L have "determinant" (of the steps of flow) and "prior" (of the latents
         that leave there).
         """
-        self._check_labels(labels, len(images))
+        self.check_labels(labels, images.shape[:-3])
         h = self._logit(images, noise)  # (C, N, H, W)
         # d logit(s) / ds = 1 / (s (1 - s)), and -log(s (1 - s)) = softplus(h) + softplus(-h)
         slope = F.softplus(h) + F.softplus(-h) + math.log1p(-2 * self.alpha)
-        yield 0, "preprocessing", (slope - math.log(256)).sum(0)
+        yield 0, "preprocessing", (slope - math.log(256)).sum(-4)
         for number, level in enumerate(self.levels, start=1):
             h, determinant = level.flow(squeeze(h))
             yield number, "determinant", determinant
             z, h = level.split(h)
-            mean, log_scale = level.prior(h, z.shape, labels)
-            yield number, "prior", gaussian_log_prob(z, mean, log_scale).sum(0)
+            yield number, "prior", gaussian_log_prob(z, *level.prior(h, labels)).sum(-4)
 
     def encode(self, images: Tensor, labels: Tensor | None = None) -> list[Tensor]:
         """The latents that leave at each level, standardised by their prior: L tensors ``(N, C_l, H_l, W_l)``."""
-        self._check_labels(labels, len(images))
+        self.check_labels(labels, images.shape[:-3])
         h = self._logit(images, None)
         latents = []
         for level in self.levels:
             h, _ = level.flow(squeeze(h))
             z, h = level.split(h)
-            mean, log_scale = level.prior(h, z.shape, labels)
+            mean, log_scale = level.prior(h, labels)
             latents.append(((z - mean) * torch.exp(-log_scale)).transpose(0, 1))
         return latents
 
     def decode(self, latents: list[Tensor], labels: Tensor | None = None) -> Tensor:
         """Images ``(N, C, H, W)`` whose `encode` is `latents`; within [0, 1] up to half a level."""
-        self._check_labels(labels, len(latents[-1]))
+        self.check_labels(labels, latents[-1].shape[:1])
         h = latents[-1].transpose(0, 1)[:0]
         for level, latent in zip(reversed(self.levels), reversed(latents), strict=True):
             z = latent.transpose(0, 1)
-            mean, log_scale = level.prior(h, z.shape, labels)
+            mean, log_scale = level.prior(h, labels)
             h = unsqueeze(level.inverse(torch.cat((z * torch.exp(log_scale) + mean, h))))
         y = (torch.sigmoid(h) - self.alpha) / (1 - 2 * self.alpha)
         return ((256 * y - 0.5) / 255).transpose(0, 1)
@@ -203,29 +216,38 @@ class Glow(nn.Module):
                 if not (h.isfinite().all() and determinant.isfinite().all()):
                     return f"in level {number}, step of flow {k}"
             z, h = level.split(h)
-            if not gaussian_log_prob(z, *level.prior(h, z.shape, labels)).isfinite().all():
+            if not gaussian_log_prob(z, *level.prior(h, labels)).isfinite().all():
                 return f"in the prior of level {number}"
         return "in the loss"
 
-    def _check_labels(self, labels: Tensor | None, n: int) -> None:
-        """ValueError unless there is a label of [0, classes) for each of `n` images, or none and none is wanted."""
+    def check_labels(self, labels: Tensor | None, shape: torch.Size) -> None:
+        """ValueError unless there is a label of [0, classes) for each image, `shape`, or none and none is wanted."""
         if labels is None and self.classes == 0:
             return
-        if labels is None or labels.shape != (n,) or labels.min() < 0 or labels.max() >= self.classes:
+        capturing = labels is not None and labels.is_cuda and torch.cuda.is_current_stream_capturing()
+        if (
+            labels is None
+            or labels.shape != shape
+            or (not capturing and (labels.min() < 0 or labels.max() >= self.classes))
+        ):
             raise ValueError(
-                f"Glow: labels must be None where classes is 0, else int64 (N,) = ({n},) in [0, {self.classes})"
+                f"Glow: labels must be None where classes is 0, else int64 (N,) = {tuple(shape)} in [0, {self.classes})"
+            )
+
+    def _check(self, images: Tensor) -> None:
+        """ValueError unless the images have a shape for this flow."""
+        C = self.image_shape[0]
+        if images.ndim != 4 + len(self.flows) or images.shape[-3] != C:
+            raise ValueError(f"Glow: expected images (N, {C}, H, W), got {tuple(images.shape)}")
+        multiple = 2 ** len(self.levels)
+        if images.shape[-2] % multiple or images.shape[-1] % multiple:
+            raise ValueError(
+                f"Glow: images are {tuple(images.shape[-2:])} pixels, crop or pad them to multiples of {multiple}"
             )
 
     def _logit(self, images: Tensor, noise: Tensor | None) -> Tensor:
         """The logit of the point of its bin that stands for each level: ``(N, C, H, W) -> (C, N, H, W)``."""
-        C = self.image_shape[0]
-        if images.ndim != 4 or images.shape[1] != C:
-            raise ValueError(f"Glow: expected images (N, {C}, H, W), got {tuple(images.shape)}")
-        multiple = 2 ** len(self.levels)
-        if images.shape[2] % multiple or images.shape[3] % multiple:
-            raise ValueError(
-                f"Glow: images are {tuple(images.shape[2:])} pixels, crop or pad them to multiples of {multiple}"
-            )
+        self._check(images)
         weight = self.levels[0].log_diagonal
         levels = images.to(weight.dtype) if images.dtype == torch.uint8 else 255 * images.to(weight.dtype)
         offset = 0.5 if noise is None else noise.to(weight.dtype)
@@ -236,7 +258,7 @@ class Glow(nn.Module):
                 f"Glow: images are from {images.min():.3g} to {images.max():.3g}, expected float in [0, 1], or uint8"
             )
         eps = torch.finfo(y.dtype).eps  # where a sigmoid of `decode` has become 0 or 1
-        return torch.logit(self.alpha + (1 - 2 * self.alpha) * y, eps).transpose(0, 1)
+        return torch.logit(self.alpha + (1 - 2 * self.alpha) * y, eps).transpose(-4, -3)
 
 
 class Level(nn.Module):
@@ -244,6 +266,7 @@ class Level(nn.Module):
 
     permutation: Tensor
     sign: Tensor
+    prior_matrix: Tensor
 
     def __init__(
         self,
@@ -286,14 +309,14 @@ class Level(nn.Module):
         self.w_out = nn.Parameter(torch.zeros(K, 18 * Ca, hidden_channels))
         self.b_out = nn.Parameter(torch.zeros(K, 2 * Ca))
 
-        if learned_prior and last:
-            self.prior_statistics = nn.Parameter(torch.zeros(2, C))
-        elif learned_prior:
-            leaving = C // 2
-            self.prior_weight = nn.Parameter(torch.zeros(2 * leaving, 9 * (C - leaving)))
-            self.prior_bias = nn.Parameter(torch.zeros(2 * leaving))
+        leaving = C if last else C // 2
+        prior = torch.zeros(2 * leaving, 9 * (C - leaving) + 1)  # of a last level a bias alone
+        if learned_prior:
+            self.prior_matrix = nn.Parameter(prior)
+        else:
+            self.register_buffer("prior_matrix", prior)
         if classes:
-            self.class_prior = nn.Parameter(torch.zeros(2, C if last else C // 2, classes))
+            self.class_prior = nn.Parameter(torch.zeros(2, leaving, classes))
 
     def affine(self) -> tuple[Tensor, Tensor, Tensor]:
         """Actnorm and 1x1 convolution of each step as ``A x + c``: A ``(K, C, C)``, c ``(K, C)``, and log|det A|."""
@@ -301,16 +324,22 @@ class Level(nn.Module):
         lower = self.lower.tril(-1) + identity
         upper = self.upper.triu(1) + torch.diag_embed(self.sign * self.log_diagonal.exp())
         rotation = self.permutation @ lower @ upper
-        A = rotation * self.actnorm_log_scale.exp()[:, None, :]
-        c = (rotation @ self.actnorm_bias[:, :, None])[..., 0]
-        return A, c, (self.actnorm_log_scale + self.log_diagonal).sum(1)
+        A = rotation * self.actnorm_log_scale.exp()[..., None, :]
+        c = (rotation @ self.actnorm_bias[..., None])[..., 0]
+        return A, c, (self.actnorm_log_scale + self.log_diagonal).sum(-1)
 
     def flow(self, x: Tensor, steps: slice = slice(None)) -> tuple[Tensor, Tensor]:
         """``(C, N, H, W)`` to the same shape, and the log-determinant at each position, ``(N, H, W)``."""
         A, c, logdet = self.affine()
-        weights = (self.w_in[steps], self.w_middle[:, steps], OUTPUT_GAIN * self.w_out[steps], self.b_out[steps])
-        x, of_couplings = forward_steps(x, self.bound, A[steps], c[steps], *weights)
-        return x, logdet[steps].sum() + of_couplings
+        matrices = (self.w_in, self.w_middle, OUTPUT_GAIN * self.w_out)
+        parameters = (
+            A[..., steps, :, :],
+            c[..., steps, :],
+            *(m[..., steps, :, :] for m in matrices),
+            self.b_out[..., steps, :],
+        )
+        x, of_couplings = forward_steps(x, self.bound, *parameters)
+        return x, logdet[..., steps].sum(-1)[..., None, None, None] + of_couplings
 
     def inverse(self, y: Tensor) -> Tensor:
         A, c, _ = self.affine()
@@ -327,26 +356,30 @@ class Level(nn.Module):
     def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """What leaves and what stays, ``(C_z, N, H, W)`` and ``(C - C_z, N, H, W)``; all leaves at the last level."""
         leaving = self.channels if self.last else self.channels // 2
-        return x[:leaving], x[leaving:]
+        return x[..., :leaving, :, :, :], x[..., leaving:, :, :, :]
 
-    def prior(self, kept: Tensor, shape: torch.Size, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Mean and log-scale of what leaves, each broadcastable to `shape` = ``(C_z, N, H, W)``."""
-        mean = raw = self.log_diagonal.new_zeros(1)
-        if self.learned_prior and self.last:
-            mean, raw = self.prior_statistics.view(2, -1, 1, 1, 1)
-        elif self.learned_prior:
-            out = self.prior_weight @ Neighbourhoods.apply(kept) + self.prior_bias[:, None]
-            mean, raw = out.view(2, *shape)
+    def prior(self, kept: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Mean and log-scale of what leaves, ``(C_z, N, H, W)`` each, given what stays."""
+        out = self.prior_matrix @ Neighbourhoods.apply(kept, 1)
+        both = out.view(*out.shape[:-2], 2, -1, *kept.shape[-3:])
         if labels is not None:
-            of_class = self.class_prior[:, :, labels, None, None]  # (2, C_z, N, 1, 1)
-            mean, raw = mean + of_class[0], raw + of_class[1]
+            classes = torch.arange(self.class_prior.shape[-1], device=labels.device)
+            chosen = (labels[..., None, :] == classes[:, None]).to(both.dtype)  # (classes, N)
+            both = both + (self.class_prior @ chosen.unsqueeze(-3))[..., None, None]
+        mean, raw = both.unbind(-5)
         return mean, LARGEST_LOG_SCALE * torch.tanh(raw / LARGEST_LOG_SCALE)
+
+    def for_loss(self) -> LevelParameters:
+        of_affine = (self.actnorm_bias, self.actnorm_log_scale, self.lower, self.upper, self.log_diagonal)
+        learned = (*of_affine, self.w_in, self.w_middle, self.w_out, self.b_out, self.prior_matrix)
+        return LevelParameters(self.bound, self.permutation, self.sign, learned)
 
 
 def squeeze(x: Tensor) -> Tensor:
     """Blocks of 2x2 pixels become channels: ``(C, N, H, W) -> (4C, N, H/2, W/2)`` (Real NVP, section 3.6)."""
-    C, N, H, W = x.shape
-    return x.reshape(C, N, H // 2, 2, W // 2, 2).permute(0, 3, 5, 1, 2, 4).reshape(4 * C, N, H // 2, W // 2)
+    *M, C, N, H, W = x.shape
+    blocks = x.reshape(*M, C, N, H // 2, 2, W // 2, 2)
+    return blocks.movedim((-3, -1), (-5, -4)).reshape(*M, 4 * C, N, H // 2, W // 2)
 
 
 def unsqueeze(x: Tensor) -> Tensor:

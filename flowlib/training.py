@@ -7,8 +7,8 @@ checkpoint as if nothing had happened.
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from tqdm.auto import tqdm
 
 from flowlib.autoencoders import Autoencoder, ConvAutoencoder, FullyConnectedAutoencoder
 from flowlib.glow import Glow
+from flowlib.kernels.descent import Descent, adam_rates
+from flowlib.kernels.graphs import captured, of_batches
 from flowlib.runtime import artifacts
 from flowlib.runtime.artifacts import Artifact, ArtifactError
 from flowlib.runtime.code import code_hash
@@ -32,6 +34,7 @@ GRADIENT_NORM = (
 )
 INITIAL_IMAGES = 256  # seen by the data-dependent initialisation
 CHECKPOINT_SECONDS = 30.0
+CHECK_STEPS = 100  # of a GPU's: it is waited for after so many
 SCORING_BATCH = 128
 
 
@@ -63,12 +66,32 @@ class Recipe:
         if not 0 <= self.trim < 1:
             raise ValueError(f"Recipe: trim is {self.trim}, it must lie in [0, 1)")
 
+    @property
+    def kept(self) -> int:
+        """How many images of a batch are in the gradient."""
+        return max(1, round(self.batch_size * (1 - self.trim)))
+
 
 def build(recipe: Recipe, image_shape: tuple[int, ...]) -> Model:
     """The untrained model of a recipe, its random parameters drawn from the recipe's seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         return MODELS[recipe.model](image_shape, **recipe.options)
+
+
+@dataclass(frozen=True)
+class Training:
+    """What one model learns from: the arguments of `train`."""
+
+    images: np.ndarray
+    recipe: Recipe
+    labels: np.ndarray | None = None
+    checkpoint: Path | None = None
+
+    def __post_init__(self) -> None:
+        images = self.images
+        if images.dtype != np.uint8 or images.ndim != 4 or len(images) == 0:
+            raise ValueError(f"train: images must be uint8 (N, C, H, W) with N > 0, got {images.dtype} {images.shape}")
 
 
 def train(
@@ -85,53 +108,187 @@ def train(
 
     Raises TrainingError when a loss or gradient is not finite; the model keeps the parameters before that step.
     """
-    if images.dtype != np.uint8 or images.ndim != 4 or len(images) == 0:
-        raise ValueError(f"train: images must be uint8 (N, C, H, W) with N > 0, got {images.dtype} {images.shape}")
-    model = build(recipe, images.shape[1:]).to(best_device())
-    data = to_device_of(model, images)
-    classes = None if labels is None else to_device_of(model, labels)
-    optimiser = torch.optim.Adam(model.parameters(), recipe.learning_rate, fused=True)
-    losses: list[float] = []
-    if checkpoint is not None and (saved := artifacts.read_or_discard(checkpoint)) is not None:
-        restore(model, optimiser, saved)
-        losses = saved.arrays["losses"].tolist()
-    else:
-        model.initialise(data[batch_indices(len(data), INITIAL_IMAGES, 0, recipe.seed)])
+    (found,) = Course([Training(images, recipe, labels, checkpoint)]).run(on_step)
+    return found
 
-    kept = max(1, round(recipe.batch_size * (1 - recipe.trim)))
-    last_saved = time.monotonic()
-    progress = tqdm(
-        range(len(losses), recipe.steps), initial=len(losses), total=recipe.steps, leave=False, disable=None
-    )
-    for step in progress:
-        indices = batch_indices(len(data), recipe.batch_size, step, recipe.seed)
-        generator = torch.Generator(data.device).manual_seed(combine(recipe.seed, step))
-        for group in optimiser.param_groups:
-            group["lr"] = recipe.learning_rate * schedule(step, recipe.steps)
-        condition = {} if classes is None else {"labels": classes[indices]}
-        each = model.loss(data[indices], generator, **condition)
-        loss = each.mean() if kept >= len(each) else each.topk(kept, largest=False).values.mean()
-        optimiser.zero_grad()
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_NORM)
-        losses.append(loss.item())
-        if not (math.isfinite(losses[-1]) and math.isfinite(norm)):
-            place = (
-                first_not_finite(model, data[indices], condition)
-                if not math.isfinite(losses[-1])
-                else "in the gradient"
-            )
-            raise TrainingError(
-                f"{recipe.model}: not finite at step {step}, {place}, images {indices.tolist()} of the set; "
-                "lower learning_rate or take more steps (their first tenth warms up)"
-            )
-        optimiser.step()
-        if on_step is not None:
-            on_step(step, model)
-        if checkpoint is not None and time.monotonic() - last_saved > CHECKPOINT_SECONDS:
-            artifacts.write(checkpoint, snapshot(model, optimiser, losses))
-            last_saved = time.monotonic()
-    return model.eval(), np.array(losses)
+
+def train_many(trainings: Sequence[Training]) -> list[tuple[Model, np.ndarray]]:
+    """`train` of each, which ends as it would alone, to rounding: those of one shape together, as one model.
+
+    Of one shape are flows whose images are, whose recipes differ in seed and trim alone, and which go on from the same
+    step of their checkpoints, if any. Together are as many as memory holds.
+    """
+    groups: dict[str, list[int]] = {}
+    for at, training in enumerate(trainings):
+        groups.setdefault(shape_of(training) or str(at), []).append(at)
+    found: dict[int, tuple[Model, np.ndarray]] = {}
+    for waiting in groups.values():
+        number = len(waiting)
+        while waiting:
+            some, waiting = waiting[:number], waiting[number:]
+            try:
+                found |= zip(some, Course([trainings[at] for at in some]).run(), strict=True)
+            except torch.OutOfMemoryError:
+                if len(some) == 1:
+                    raise
+                waiting, number = some + waiting, (len(some) + 1) // 2
+    return [found[at] for at in range(len(trainings))]
+
+
+def shape_of(training: Training) -> str | None:
+    """What trainings must share to be done together; None for one that is done alone."""
+    if training.recipe.model != "Glow":
+        return None
+    saved = None if training.checkpoint is None else artifacts.read_or_discard(training.checkpoint)
+    step = 0 if saved is None else saved.notes["step"]
+    recipe = replace(training.recipe, seed=0, trim=0.0)
+    return f"{recipe} {training.images.shape[1:]} {training.labels is None} {step}"
+
+
+class Course:
+    """M trainings of one shape, in step and as one model (`flowlib.kernels.descent.Descent`).
+
+    A step reads tensors that stay where they are, into which `feed` lays its images, noise and learning rate, and waits
+    for no GPU. There it is one CUDA graph, and whether all was finite is asked every `CHECK_STEPS` steps; if not, these
+    are taken again one by one, as they are everywhere else.
+    """
+
+    def __init__(self, trainings: Sequence[Training]) -> None:
+        self.trainings, self.recipe = trainings, trainings[0].recipe
+        saved = [None if t.checkpoint is None else artifacts.read_or_discard(t.checkpoint) for t in trainings]
+        self.models = [begun(t, found) for t, found in zip(trainings, saved, strict=True)]
+        self.descent = Descent(self.models)
+        self.losses: list[list[float]] = []  # of each step, those of the models
+        if found := [one for one in saved if one]:
+            self.losses = np.stack([one.arrays["losses"] for one in found], 1).tolist()
+            for name, moment in self.descent.moments.items():
+                moment.copy_(torch.from_numpy(np.stack([one.arrays[name] for one in found])).view(moment.shape))
+
+        # images of all, one after another, and which are each step's
+        value, B, steps = self.descent.value, self.recipe.batch_size, self.recipe.steps
+        sizes = [len(t.images) for t in trainings]
+        tables = [batch_table(n, B, steps, t.recipe.seed) for n, t in zip(sizes, trainings, strict=True)]
+        starts = (np.cumsum(sizes) - sizes).repeat(B)
+        self.indices = to_device_of(value, np.concatenate(tables, 1) + starts)  # (steps, M * B)
+        self.rates = adam_rates(self.recipe.learning_rate * schedule(step, steps) for step in range(steps)).to(value)
+        self.columns = [to_device_of(value, np.concatenate([t.images for t in trainings]))]
+        if trainings[0].labels is not None:
+            self.columns.append(to_device_of(value, np.concatenate([t.labels for t in trainings])))
+
+        flows = value.shape[:-1]  # (M,) where they are several
+        shape = (*flows, B, *trainings[0].images.shape[1:])
+        self.batch = [column.new_empty(len(trainings) * B, *column.shape[1:]) for column in self.columns]
+        images, *labels = self.batch
+        self.arguments = [images.view(shape), value.new_empty(shape), *(one.view(*flows, B) for one in labels)]
+        self.noises = self.arguments[1].view(len(trainings), -1)
+        self.rate, self.found = self.rates[0].clone(), value.new_empty(2, *flows)
+        kept = value.new_tensor([t.recipe.kept for t in trainings]).view(*flows, 1)
+        self.weights = (torch.arange(B, device=value.device) < kept) / kept  # (*flows, B) of the losses in their order
+        self.trims = any(t.recipe.kept < B for t in trainings)
+        self.generator = torch.Generator(value.device)
+        self.compiled = self.descent.model.compiled_loss(*self.arguments[:2])
+
+    def feed(self, step: int) -> None:
+        """What the step reads: images, labels, noise and learning rate."""
+        for column, batch in zip(self.columns, self.batch, strict=True):
+            torch.index_select(column, 0, self.indices[step], out=batch)
+        for training, noise in zip(self.trainings, self.noises, strict=True):
+            noise.uniform_(generator=self.generator.manual_seed(combine(training.recipe.seed, step)))
+        self.rate.copy_(self.rates[step])
+
+    def gradient(self) -> None:
+        """Finds each model's loss, and its gradient and the length of that."""
+        each = self.compiled() if self.compiled else self.descent.model.loss(*self.arguments)  # (*flows, B)
+        weights = self.weights
+        if self.trims:
+            weights = weights.gather(-1, each.argsort(-1).argsort(-1))
+        loss = (each.detach().masked_fill(weights == 0, 0) * weights).sum(-1)
+        if self.compiled:
+            self.compiled.gradient(weights)
+        else:
+            self.descent.find_gradient(each, weights)
+        torch.stack((loss, self.descent.shorten(GRADIENT_NORM)), out=self.found)
+
+    def step(self) -> None:
+        self.gradient()
+        self.descent.update(self.rate)
+
+    def run(self, on_step: Callable[[int, Model], None] | None = None) -> list[tuple[Model, np.ndarray]]:
+        """To the end; models and losses, as `train` gives them."""
+        self.feed(0)
+        replay = None if on_step else captured(self.step, self.descent.state)
+        stride = CHECK_STEPS if replay else 1
+        last_saved = time.monotonic()
+        with tqdm(initial=len(self.losses), total=self.recipe.steps, leave=False, disable=None) as progress:
+            while len(self.losses) < self.recipe.steps:
+                steps = range(len(self.losses), min(len(self.losses) + stride, self.recipe.steps))
+                self.losses += (replay and self.replayed(steps, replay)) or self.one_by_one(steps)
+                progress.update(len(steps))
+                if on_step is not None:
+                    on_step(steps[-1], self.models[0])
+                if time.monotonic() - last_saved > CHECKPOINT_SECONDS:
+                    self.save()
+                    last_saved = time.monotonic()
+        self.descent.model.zero_grad()
+        return [(model.eval(), losses) for model, losses in zip(self.models, np.array(self.losses).T, strict=True)]
+
+    def one_by_one(self, steps: range) -> list[list[float]]:
+        """The losses of these steps. Raises TrainingError before the first whose loss or gradient is not finite."""
+        losses = []
+        for step in steps:
+            self.feed(step)
+            self.gradient()
+            loss, norm = to_numpy(self.found).reshape(2, -1)
+            if not np.isfinite(loss + norm).all():
+                raise TrainingError(self.not_finite(step, loss, norm))
+            losses.append(loss.tolist())
+            self.descent.update(self.rate)
+        return losses
+
+    def replayed(self, steps: range, replay: Callable[[], object]) -> list[list[float]] | None:
+        """As `one_by_one`, on a GPU that nothing waits for; None, and all is as before, if not all is finite."""
+        before = [tensor.clone() for tensor in self.descent.state]
+        found = self.found.new_empty(len(steps), *self.found.shape)
+        for row, step in zip(found, steps, strict=True):
+            self.feed(step)
+            replay()
+            row.copy_(self.found)
+        losses, norms = to_numpy(found).reshape(len(steps), 2, -1).swapaxes(0, 1)
+        if np.isfinite(losses + norms).all():
+            return losses.tolist()
+        for tensor, value in zip(self.descent.state, before, strict=True):
+            tensor.copy_(value)
+        return None
+
+    def not_finite(self, step: int, losses: np.ndarray, norms: np.ndarray) -> str:
+        """Where it first was not, for the message of an error."""
+        at = int(np.argmin(np.isfinite(losses + norms)))
+        recipe = self.trainings[at].recipe
+        images, *labels = (batch.chunk(len(self.trainings))[at] for batch in self.batch)
+        place = "in the gradient" if np.isfinite(losses[at]) else self.models[at].first_not_finite(images, *labels)
+        indices = batch_table(len(self.trainings[at].images), recipe.batch_size, recipe.steps, recipe.seed)[step]
+        mend = "lower learning_rate or take more steps (their first tenth warms up)"
+        return f"{recipe.model}: not finite at step {step}, {place}, images {indices.tolist()} of the set; {mend}"
+
+    def save(self) -> None:
+        """Write a checkpoint of each training that wants one: parameters, Adam's moments, and the losses so far."""
+        losses = np.array(self.losses).T
+        for at, (training, model) in enumerate(zip(self.trainings, self.models, strict=True)):
+            if training.checkpoint is not None:
+                moments = {name: to_numpy(m.view(len(losses), -1)[at]) for name, m in self.descent.moments.items()}
+                artifact = Artifact({**arrays_of(model), **moments, "losses": losses[at]}, {"step": len(self.losses)})
+                artifacts.write(training.checkpoint, artifact)
+
+
+def begun(training: Training, saved: Artifact | None) -> Model:
+    """The model at the start of its training, or as it was saved."""
+    model = build(training.recipe, training.images.shape[1:]).to(best_device())
+    if saved is not None:
+        load_parameters(model, saved)
+    else:
+        some = batch_table(len(training.images), INITIAL_IMAGES, 1, training.recipe.seed)[0]
+        model.initialise(to_device_of(model, training.images[some]))
+    return model
 
 
 def schedule(step: int, steps: int) -> float:
@@ -139,31 +296,16 @@ def schedule(step: int, steps: int) -> float:
     return min((step + 1) / max(1.0, WARM_UP * steps), 0.5 * (1 + math.cos(math.pi * step / steps)))
 
 
-def batch_indices(n: int, batch_size: int, step: int, seed: int) -> Tensor:
-    """Indices of the batch of a step: epochs are permutations drawn from the seed and the epoch's number."""
-    first = step * batch_size
-    wanted = np.arange(first, first + batch_size)
-    epochs = {epoch: np.random.default_rng((seed, int(epoch))).permutation(n) for epoch in np.unique(wanted // n)}
-    return torch.from_numpy(np.array([epochs[i // n][i % n] for i in wanted]))
+def batch_table(n: int, batch_size: int, steps: int, seed: int) -> np.ndarray:
+    """Indices of the batch of each step, ``(steps, batch_size)``: epochs are permutations drawn from seed and epoch."""
+    epochs = range(-(-steps * batch_size // n))
+    order = np.concatenate([np.random.default_rng((seed, epoch)).permutation(n) for epoch in epochs])
+    return order[: steps * batch_size].reshape(steps, batch_size)
 
 
 def combine(seed: int, step: int) -> int:
     """One seed for torch from a run's seed and a step."""
     return int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0] >> 1)
-
-
-def first_not_finite(model: Model, images: Tensor, condition: dict[str, Tensor]) -> str:
-    """Where a forward pass first meets a number that is not finite."""
-    if isinstance(model, Glow):
-        return model.first_not_finite(images, **condition)
-    if not isinstance(model, Autoencoder):
-        return "in the loss"
-    hidden = images.float() / 255
-    for name, layer in [*model.encoder.named_children(), *model.decoder.named_children()]:
-        hidden = layer(hidden)
-        if not hidden.isfinite().all():
-            return f"in layer {name} ({type(layer).__name__})"
-    return "in the loss"
 
 
 def best_device() -> torch.device:
@@ -192,8 +334,7 @@ def trained(images: np.ndarray, recipe: Recipe, labels: np.ndarray | None = None
     def make(checkpoint: Path) -> Artifact:
         started = time.monotonic()
         model, losses = train(images, recipe, checkpoint, labels=labels)
-        arrays = {f"model.{name}": to_numpy(value) for name, value in model.state_dict().items()}
-        return Artifact({**arrays, "losses": losses}, {"seconds": round(time.monotonic() - started, 3)})
+        return Artifact({**arrays_of(model), "losses": losses}, {"seconds": round(time.monotonic() - started, 3)})
 
     found = artifacts.cached("model", model_parts(images, recipe, labels), make)
     model = build(recipe, images.shape[1:])
@@ -207,7 +348,7 @@ def score(model: Model, images: np.ndarray, labels: np.ndarray | None = None) ->
         raise ValueError(f"score: there are {len(labels)} labels for {len(images)} images")
     columns = (images,) if labels is None else (images, labels)
     with torch.inference_mode():
-        return to_numpy(torch.cat([model.anomaly_score(*batch).double() for batch in batches(model, *columns)]))
+        return to_numpy(torch.cat(of_batches(model.anomaly_score, batches(model, *columns))).double())
 
 
 def train_and_score(images: np.ndarray, recipe: Recipe, tests: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -240,23 +381,9 @@ def computed_with() -> dict[str, Any]:
     return {"torch": torch.__version__, "device": best_device().type, "threads": torch.get_num_threads()}
 
 
-def snapshot(model: Model, optimiser: torch.optim.Optimizer, losses: list[float]) -> Artifact:
-    """A checkpoint: parameters, the optimiser's state and the losses so far."""
-    arrays = {f"model.{name}": to_numpy(value) for name, value in model.state_dict().items()}
-    for index, state in optimiser.state_dict()["state"].items():
-        arrays |= {f"optimiser.{index}.{name}": to_numpy(value) for name, value in state.items()}
-    return Artifact({**arrays, "losses": np.array(losses)}, {"step": len(losses)})
-
-
-def restore(model: Model, optimiser: torch.optim.Optimizer, saved: Artifact) -> None:
-    """Undo `snapshot`."""
-    load_parameters(model, saved)
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, array in saved.arrays.items():
-        if name.startswith("optimiser."):
-            _, index, entry = name.split(".")
-            state.setdefault(int(index), {})[entry] = torch.from_numpy(array.copy())
-    optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+def arrays_of(model: Model) -> dict[str, np.ndarray]:
+    """The parameters of a model, by name, for an artifact."""
+    return {f"model.{name}": to_numpy(value) for name, value in model.state_dict().items()}
 
 
 def load_parameters(model: Model, saved: Artifact) -> None:

@@ -10,10 +10,11 @@ import torch
 
 from flowlib import Glow, training
 from flowlib.glow import squeeze, unsqueeze
+from flowlib.kernels.descent import Descent
 from flowlib.runtime import artifacts
 from flowlib.runtime.artifacts import Artifact, ArtifactError
 from flowlib.runtime.code import closure, code_hash
-from flowlib.training import Model, Recipe, TrainingError, batch_indices, build, schedule, score, train, trained
+from flowlib.training import Model, Recipe, TrainingError, batch_table, build, schedule, score, train, trained
 
 GLOW = Recipe("Glow", {"levels": 1, "steps": 2, "hidden_channels": 4}, steps=6, batch_size=4, seed=3)
 CONVOLUTIONAL = Recipe("ConvAutoencoder", {"channels": [4, 4, 2]}, steps=6, batch_size=4, seed=3)
@@ -131,8 +132,19 @@ def test_trimmed_training_ignores_the_highest_losses():
     assert all(value.isfinite().all() for value in model.parameters())  # one image is always kept
 
 
+def spoil_gradient(monkeypatch: pytest.MonkeyPatch, parameter: torch.Tensor) -> None:
+    """From now on that of a parameter in training is not finite."""
+    shorten = Descent.shorten
+
+    def spoiled(descent: Descent, longest: float) -> torch.Tensor:
+        parameter.grad.mul_(torch.inf)
+        return shorten(descent, longest)
+
+    monkeypatch.setattr(Descent, "shorten", spoiled)
+
+
 @pytest.mark.parametrize("kind", ["loss", "gradient"])
-def test_not_finite_stops_and_names_step_place_and_images(kind: str):
+def test_not_finite_stops_and_names_step_place_and_images(kind: str, monkeypatch: pytest.MonkeyPatch):
     broken: list[Model] = []
     before: dict[str, bytes] = {}
 
@@ -142,14 +154,14 @@ def test_not_finite_stops_and_names_step_place_and_images(kind: str):
                 with torch.no_grad():
                     model.levels[0].b_out[1, 0] = torch.nan
             else:
-                model.levels[0].actnorm_bias.register_hook(lambda gradient: gradient * torch.nan)
+                spoil_gradient(monkeypatch, model.levels[0].actnorm_bias)
             broken.append(model)
             before.update(parameters(model))
 
     with pytest.raises(TrainingError) as error:
         train(some_images(), GLOW, on_step=break_step_2)
     place = "in level 1, step of flow 1" if kind == "loss" else "in the gradient"
-    images = batch_indices(20, 4, 2, GLOW.seed).tolist()
+    images = batch_table(20, 4, 3, GLOW.seed)[2].tolist()
     mend = "lower learning_rate or take more steps (their first tenth warms up)"
     assert str(error.value) == f"Glow: not finite at step 2, {place}, images {images} of the set; {mend}"
     assert parameters(broken[0]) == before  # those before that step
@@ -166,7 +178,9 @@ def labels_for(recipe: Recipe, n: int) -> np.ndarray | None:
 @pytest.mark.parametrize(
     "recipe", [GLOW, CONDITIONAL, CONVOLUTIONAL, CONNECTED], ids=lambda r: r.model + str(r.options)
 )
-def test_whichever_parameter_is_not_finite_every_model_stops_and_keeps_its_state(recipe: Recipe, kind: str):
+def test_whichever_parameter_is_not_finite_every_model_stops_and_keeps_its_state(
+    recipe: Recipe, kind: str, monkeypatch: pytest.MonkeyPatch
+):
     for name, _ in build(recipe, (1, 8, 8)).named_parameters():
         if name.endswith(("w_middle", "lower", "upper")):  # empty here, or half of them unused
             continue
@@ -186,15 +200,16 @@ def test_whichever_parameter_is_not_finite_every_model_stops_and_keeps_its_state
                     with torch.no_grad():
                         parameter.fill_(torch.nan)
                 else:
-                    parameter.register_hook(lambda gradient: gradient * torch.inf)
+                    spoil_gradient(monkeypatch, parameter)
                 broken.append(model)
                 before.update(parameters(model))
 
-        images = batch_indices(20, 4, 2, recipe.seed).tolist()
+        images = batch_table(20, 4, 3, recipe.seed)[2].tolist()
         message = rf"{recipe.model}: not finite at step 2, in .*, images {images} of the set; ".replace("[", r"\[")
         with pytest.raises(TrainingError, match=message):
             train(some_images(), recipe, on_step=break_step_2, labels=labels_for(recipe, 20))
         assert parameters(broken[0]) == before, name
+        monkeypatch.undo()
 
 
 @pytest.mark.parametrize(
@@ -252,11 +267,12 @@ def test_loss_falls(recipe: Recipe):
 
 @pytest.mark.parametrize(("n", "batch_size"), [(10, 3), (7, 7), (5, 12)])
 def test_batches_are_epochs_without_repeats(n: int, batch_size: int):
-    drawn = torch.cat([batch_indices(n, batch_size, step, seed=1) for step in range(n)])  # batch_size epochs
-    epochs = drawn.view(batch_size, n)
+    drawn = batch_table(n, batch_size, n, seed=1)  # batch_size epochs
+    epochs = drawn.reshape(batch_size, n)
     assert all(sorted(epoch.tolist()) == list(range(n)) for epoch in epochs)
     assert len({tuple(epoch.tolist()) for epoch in epochs}) > 1
-    assert not torch.equal(drawn[:n], torch.cat([batch_indices(n, batch_size, s, seed=2) for s in range(n)])[:n])
+    assert not np.array_equal(drawn, batch_table(n, batch_size, n, seed=2))
+    assert np.array_equal(drawn[:2], batch_table(n, batch_size, 2, seed=1))  # however many steps there are
 
 
 def test_learning_rate_rises_and_falls():

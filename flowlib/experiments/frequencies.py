@@ -11,9 +11,9 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from flowlib.experiments.jobs import train_and_score_all
 from flowlib.metrics import Interval, difference_interval, mean_interval, slope_interval
-from flowlib.runtime.parallel import run
-from flowlib.training import Recipe, train_and_score
+from flowlib.training import Recipe
 
 TRAINING_SETS = ("all", "low", "high")
 
@@ -60,7 +60,7 @@ def frequency_scores(
         for name in training_sets
         for seed in seeds
     ]
-    results = iter(run(train_and_score, jobs, executor, label))
+    results = iter(train_and_score_all(jobs, executor, label))
     of_test, of_train = {}, {}
     for model in recipes:
         for name in training_sets:

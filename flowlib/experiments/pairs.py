@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from flowlib.experiments.jobs import train_and_score_all
 from flowlib.metrics import Interval, auroc, auroc_interval
-from flowlib.runtime.parallel import run
-from flowlib.training import Recipe, train_and_score
+from flowlib.training import Recipe
 
 
 def class_grid(
@@ -26,7 +26,7 @@ def class_grid(
     """
     tests = {f"{number:02d}": images for number, images in enumerate(test)}
     jobs = [(images, replace(recipe, seed=seed), tests) for seed in seeds for images in train]
-    results = run(train_and_score, jobs, executor, label)
+    results = train_and_score_all(jobs, executor, label)
     grid = [np.stack([scores[name] for name in tests]) for scores in results]
     return np.stack(grid).reshape(len(seeds), len(train), len(test), -1)
 

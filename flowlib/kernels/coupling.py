@@ -2,7 +2,8 @@
 
 Tensors are channels first, images second, ``(C, N, H, W)``: the channels of a step are few and its positions many, so
 the 1x1 convolution is one matrix product over all positions, and the two halves of a coupling are contiguous views.
-A step keeps its input and little else for the backward pass.
+A step keeps its input and little else for the backward pass. Of M flows at once all tensors have one more axis, the
+first, ``(M, C, N, H, W)``.
 """
 
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from flowlib.kernels.network import CouplingNetwork, network_gradient
+from flowlib.kernels.network import CouplingNetwork, affine, network_gradient
 
 
 class FlowStep(torch.autograd.Function):
@@ -25,31 +26,35 @@ class FlowStep(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, bound: float, A: Tensor, c: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
-        u = torch.addmm(c[:, None], A, x.flatten(1)).view_as(x)
+        u = affine(A, x.flatten(-3), c).view_as(x)
         log_scale, shift = log_scale_and_shift(u, bound, *weights)
-        Ca = len(shift)
-        u[:Ca].mul_(log_scale.exp()).add_(shift)
+        halves(u, shift)[0].mul_(log_scale.exp()).add_(shift)
         ctx.bound = bound
         ctx.save_for_backward(x, log_scale, A, c, *weights)
-        return u, log_scale.sum(0)
+        return u, log_scale.sum(-4)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_y: Tensor, grad_logdet: Tensor) -> tuple[Tensor | None, ...]:
         x, log_scale, A, c, *weights = ctx.saved_tensors
-        Ca = len(log_scale)
-        u = torch.addmm(c[:, None], A, x.flatten(1)).view_as(x)
-        grad_u = torch.empty_like(u)
-        torch.mul(grad_y[:Ca], log_scale.exp(), out=grad_u[:Ca])
-        grad_out = torch.empty(2 * Ca, *x.shape[1:], dtype=x.dtype, device=x.device)
-        torch.mul(grad_u[:Ca], u[:Ca], out=grad_out[:Ca]).add_(grad_logdet)
-        grad_out[:Ca].addcmul_(grad_out[:Ca], log_scale.div(ctx.bound).square_(), value=-1)  # through tanh
-        grad_out[Ca:] = grad_y[:Ca]
-        grad_b, *grad_weights = network_gradient(u[Ca:], grad_out, *weights)
-        torch.add(grad_y[Ca:], grad_b, out=grad_u[Ca:])
-        grad_A = grad_u.flatten(1) @ x.flatten(1).t()
-        grad_x = (A.t() @ grad_u.flatten(1)).view_as(x)
-        return grad_x, None, grad_A, grad_u.sum((1, 2, 3)), *grad_weights
+        a, b = halves(affine(A, x.flatten(-3), c).view_as(x), log_scale)
+        grad_changed, grad_kept = halves(grad_y, log_scale)
+        grad_u = torch.empty_like(x, memory_format=torch.contiguous_format)
+        grad_a, grad_b = halves(grad_u, log_scale)
+        torch.mul(grad_changed, log_scale.exp(), out=grad_a)
+        grad_raw = (grad_a * a).add_(grad_logdet.unsqueeze(-4))
+        grad_raw.addcmul_(grad_raw, log_scale.div(ctx.bound).square_(), value=-1)  # through tanh
+        grad_through, *grad_weights = network_gradient(b, torch.cat((grad_raw, grad_changed), -4), *weights)
+        torch.add(grad_kept, grad_through, out=grad_b)
+        grad_A = grad_u.flatten(-3) @ x.flatten(-3).mT
+        grad_x = (A.mT @ grad_u.flatten(-3)).view_as(x)
+        return grad_x, None, grad_A, grad_u.sum((-3, -2, -1)), *grad_weights
+
+
+def halves(u: Tensor, like: Tensor) -> tuple[Tensor, ...]:
+    """The channels of `u` that a coupling changes, as many as `like` has, and those that it looks at."""
+    Ca = like.shape[-4]
+    return u.split((Ca, u.shape[-4] - Ca), -4)
 
 
 def log_scale_and_shift(u: Tensor, bound: float, *weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -57,14 +62,14 @@ def log_scale_and_shift(u: Tensor, bound: float, *weights: Tensor) -> tuple[Tens
 
     The log-scale is what the network gives where that is near zero, and smoothly held within plus and minus `bound`.
     """
-    Ca = len(weights[2]) // 2
-    out = CouplingNetwork.apply(u[Ca:], *weights)
-    return (out[:Ca] / bound).tanh() * bound, out[Ca:]
+    Ca = weights[2].shape[-1] // 2  # of the last layer's bias
+    raw, shift = CouplingNetwork.apply(u[..., Ca:, :, :, :], *weights).chunk(2, -4)
+    return (raw / bound).tanh() * bound, shift
 
 
 def inverse_step(y: Tensor, bound: float, A_inverse: Tensor, c: Tensor, *weights: Tensor) -> Tensor:
     """Undo `FlowStep`: ``(C, N, H, W)`` to ``(C, N, H, W)``, given the inverse of `A`."""
     log_scale, shift = log_scale_and_shift(y, bound, *weights)
-    a, b = y[: len(shift)], y[len(shift) :]
-    u = torch.cat(((a - shift) * (-log_scale).exp(), b))
-    return (A_inverse @ (u.flatten(1) - c[:, None])).view_as(y)
+    a, b = halves(y, shift)
+    u = torch.cat(((a - shift) * (-log_scale).exp(), b), -4)
+    return (A_inverse @ (u.flatten(-3) - c[..., None])).view_as(y)

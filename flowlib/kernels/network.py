@@ -4,6 +4,8 @@ Its layers are a 3x3 convolution and ReLU, any number of 1x1 convolutions and Re
 channels first, images second, ``(C, N, H, W)``. Each layer is one matrix product over the positions of a few images, so
 that hidden layers stay in the cache of a core. None is kept for the backward pass, which saves nearly all of the
 memory: they are computed again.
+
+Of M flows at once all tensors have one more axis, the first, ``(M, C, N, H, W)``: M products are one call.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,10 +27,11 @@ def network(b: Tensor, w_in: Tensor, w_out: Tensor, b_out: Tensor, *middle: Tens
     is ``(9*outputs, hidden)``, `b_out` ``(outputs,)``. Columns of `w_in` and rows of `w_out` are ordered as in
     `neighbourhoods` and `scatter`: (dy, dx, channel).
     """
-    out = b.new_empty(len(b_out), *b.shape[1:])
-    for some in pieces(b, len(w_in)):
-        hidden = hidden_activations(neighbourhoods(b[:, some], ones=1), (w_in, *middle))[-1]
-        torch.add(scatter(w_out @ hidden, out[:, some].shape), b_out.view(-1, 1, 1, 1), out=out[:, some])
+    out = b.new_empty(*b_out.shape, *b.shape[-3:])
+    for some in pieces(b, w_in.shape[-2]):
+        hidden = hidden_activations(neighbourhoods(b[..., some, :, :], ones=1), (w_in, *middle))[-1]
+        part = out[..., some, :, :]
+        torch.add(scatter(w_out @ hidden, part.shape), b_out[..., None, None, None], out=part)
     return out
 
 
@@ -36,23 +39,24 @@ def network_gradient(
     b: Tensor, grad_out: Tensor, w_in: Tensor, w_out: Tensor, b_out: Tensor, *middle: Tensor
 ) -> tuple[Tensor, ...]:
     """The gradients of `b`, `w_in`, `w_out`, `b_out` and each of `middle`, given that of what `network` returns."""
-    grad_b, grad_b_out = b.new_empty(b.shape), grad_out.sum((1, 2, 3))
+    grad_b, grad_b_out = b.new_empty(b.shape), grad_out.sum((-3, -2, -1))
     # transposed where that is the faster product
-    grad_w_in, grad_w_out = torch.zeros_like(w_in).t().contiguous(), torch.zeros_like(w_out)
-    grad_middle = [torch.zeros_like(w) for w in middle]
-    for some in pieces(b, len(w_in)):
-        columns = neighbourhoods(b[:, some], ones=1)
+    grad_w_in, grad_w_out = w_in.new_zeros(w_in.mT.shape), w_out.new_zeros(w_out.shape)
+    grad_middle = [w.new_zeros(w.shape) for w in middle]
+    for some in pieces(b, w_in.shape[-2]):
+        columns = neighbourhoods(b[..., some, :, :], ones=1)
         *below, last = hidden_activations(columns, (w_in, *middle))
-        grad_columns = neighbourhoods(grad_out[:, some])  # the adjoint of `scatter`
-        grad_w_out.addmm_(grad_columns, last.t())
-        grad_hidden = through_relu(w_out.t() @ grad_columns, last)
+        grad_columns = neighbourhoods(grad_out[..., some, :, :])  # the adjoint of `scatter`
+        add_product(grad_w_out, grad_columns, last.mT)
+        grad_hidden = through_relu(w_out.mT @ grad_columns, last)
         for w, grad_w, activation in zip(reversed(middle), reversed(grad_middle), reversed(below), strict=True):
-            grad_w[:, :-1].addmm_(grad_hidden, activation.t())
-            grad_w[:, -1] += grad_hidden.sum(1)
-            grad_hidden = through_relu(w[:, :-1].t() @ grad_hidden, activation)
-        grad_w_in.addmm_(columns, grad_hidden.t())
-        grad_b[:, some] = scatter(w_in[:, :-1].t() @ grad_hidden, b[:, some].shape)
-    return grad_b, grad_w_in.t(), grad_w_out, grad_b_out, *grad_middle
+            add_product(grad_w[..., :-1], grad_hidden, activation.mT)
+            grad_w[..., -1] += grad_hidden.sum(-1)
+            grad_hidden = through_relu(w[..., :-1].mT @ grad_hidden, activation)
+        add_product(grad_w_in, columns, grad_hidden.mT)
+        part = grad_b[..., some, :, :]
+        part.copy_(scatter(w_in[..., :-1].mT @ grad_hidden, part.shape))
+    return grad_b, grad_w_in.mT, grad_w_out, grad_b_out, *grad_middle
 
 
 class CouplingNetwork(torch.autograd.Function):
@@ -72,7 +76,7 @@ class CouplingNetwork(torch.autograd.Function):
 
 def pieces(x: Tensor, hidden: int) -> Iterator[slice]:
     """Images of ``(C, N, H, W)``: on a CPU so many at a time that `hidden` channels are at most `PIECE` numbers."""
-    N, H, W = x.shape[1:]
+    N, H, W = x.shape[-3:]
     images = N if x.is_cuda else max(1, PIECE // (hidden * H * W))
     return (slice(first, first + images) for first in range(0, N, images))
 
@@ -82,46 +86,58 @@ def neighbourhoods(x: Tensor, ones: int = 0) -> Tensor:
 
     As many rows of `ones` as asked for come last: what a bias is multiplied with.
     """
-    C, N, H, W = x.shape
+    *M, C, N, H, W = x.shape
     padded = F.pad(x, (1, 1, 1, 1))
-    c, n, h, w = padded.stride()
-    columns = x.new_empty(9 * C + ones, N * H * W)
-    columns[: 9 * C].view(3, 3, C, N, H, W).copy_(padded.as_strided((3, 3, C, N, H, W), (h, w, c, n, h, w)))
-    columns[9 * C :] = 1
+    *m, c, n, h, w = padded.stride()
+    columns = x.new_empty(*M, 9 * C + ones, N * H * W)
+    shifted = padded.as_strided((*M, 3, 3, C, N, H, W), (*m, h, w, c, n, h, w))
+    columns[..., : 9 * C, :].view(shifted.shape).copy_(shifted)
+    columns[..., 9 * C :, :] = 1
     return columns
 
 
 def scatter(columns: Tensor, shape: Sequence[int]) -> Tensor:
     """The adjoint of `neighbourhoods`: sum ``(9C, N*H*W)`` back onto ``(C, N, H, W)``. Overwrites its input."""
-    c = columns.view(3, 3, *shape)
-    row = c[:, 1]
-    row[..., :-1] += c[:, 0, ..., 1:]
-    row[..., 1:] += c[:, 2, ..., :-1]
-    x = row[1]
-    x[:, :, :-1] += row[0, :, :, 1:]
-    x[:, :, 1:] += row[2, :, :, :-1]
+    left, row, right = columns.view(*shape[:-4], 3, 3, *shape[-4:]).unbind(-5)  # (3, C, N, H, W) each
+    row[..., :-1] += left[..., 1:]
+    row[..., 1:] += right[..., :-1]
+    above, x, below = row.unbind(-5)
+    x[..., :-1, :] += above[..., 1:, :]
+    x[..., 1:, :] += below[..., :-1, :]
     return x
+
+
+def affine(A: Tensor, x: Tensor, c: Tensor) -> Tensor:
+    """``A x + c``: A ``(D, C)``, x ``(C, P)``, c ``(D,)``."""
+    return (torch.addmm if A.ndim == 2 else torch.baddbmm)(c[..., None], A, x)
+
+
+def add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
+    """Add ``a @ b`` to a total in its place."""
+    (total.addmm_ if total.ndim == 2 else total.baddbmm_)(a, b)
 
 
 class Neighbourhoods(torch.autograd.Function):
     """`neighbourhoods` with `scatter` as its gradient."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, ones: int = 0) -> Tensor:
         ctx.shape = x.shape
-        return neighbourhoods(x)
+        return neighbourhoods(x, ones)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return scatter(gradient.clone(), ctx.shape)
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return scatter(
+            gradient[..., : 9 * ctx.shape[-4], :].clone(memory_format=torch.contiguous_format), ctx.shape
+        ), None
 
 
 def hidden_activations(columns: Tensor, layers: Sequence[Tensor]) -> list[Tensor]:
     """Activations of the hidden layers, ``(hidden, P)`` each, given ``(9*Cb + 1, P)`` of `neighbourhoods`."""
     activations = [(layers[0] @ columns).relu_()]
     for w in layers[1:]:
-        activations.append(torch.addmm(w[:, -1:], w[:, :-1], activations[-1]).relu_())
+        activations.append(affine(w[..., :-1], activations[-1], w[..., -1]).relu_())
     return activations
 
 

@@ -67,10 +67,10 @@ Panels panels_of(const Flow &f) {
     return p;
 }
 
-// Calls f(from, to) with the panels of the positions of rows [row0, row1).
+// Calls f(from, to) with the panels of the positions of rows [row0, row1), W wide.
 template <class F>
-inline void for_panels(const Flow &flow, Int row0, Int row1, F f) {
-    for (Int from = row0 * flow.W, end = row1 * flow.W; from < end; from += PANEL) f(from, std::min(end, from + PANEL));
+inline void for_panels(Int W, Int row0, Int row1, F f) {
+    for (Int from = row0 * W, end = row1 * W; from < end; from += PANEL) f(from, std::min(end, from + PANEL));
 }
 
 void copy_panel(const float *images, Int channels, Int positions, Int from, Int to, Matrix panel) {

@@ -3,9 +3,11 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -25,6 +27,7 @@ constexpr Int LANES = 4, VECTORS = 4;
 constexpr Int LANES = 4, VECTORS = 2;
 #endif
 constexpr Int PANEL = 96;  // positions
+constexpr float LOG_TWO_PI = 1.8378770664f;
 
 typedef float Vector __attribute__((vector_size(4 * LANES)));
 typedef float Four __attribute__((vector_size(16)));

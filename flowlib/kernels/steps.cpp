@@ -8,11 +8,7 @@
 //
 // Images are (channels, N, H, W). Rows of all images together are numbered 0 to N*H - 1, positions 0 to N*H*W - 1.
 
-#include "panels.h"
-
-#ifdef _OPENMP
-#include <omp.h>
-#endif
+#include "loss.h"
 
 namespace {
 
@@ -34,7 +30,7 @@ void network_rows(const Flow &f, Panels &p, Int step, const float *b, float *out
         float *channel = out + c * f.positions();
         std::fill(channel + row0 * f.W, channel + row1 * f.W, f.bias(f.weights, step)[c]);
     }
-    for_panels(f, row0 % f.H ? row0 - 1 : row0, row1 % f.H ? row1 + 1 : row1, [&](Int from, Int to) {
+    for_panels(f.W, row0 % f.H ? row0 - 1 : row0, row1 % f.H ? row1 + 1 : row1, [&](Int from, Int to) {
         hidden_layers(f, p, step, b, from, to);
         const Left w = as_is(f.matrix(f.weights, f.last(), step), f.hidden);
         multiply({f.rows(f.last()), fours(to - from), f.hidden, w, p.in[f.last()], p.out});
@@ -60,7 +56,7 @@ void couple(const Flow &f, const float *out, float *u, float *log_scale, float *
 }
 
 void forward_rows(const Flow &f, Panels &p, Int step, const float *x, float *y, Int row0, Int row1) {
-    for_panels(f, row0, row1, [&](Int from, Int to) {
+    for_panels(f.W, row0, row1, [&](Int from, Int to) {
         copy_panel(x, f.C, f.positions(), from, to, p.x);
         const Left A = as_is(f.affine(f.weights, step), f.C + 1);
         multiply({f.C, to - from, f.C + 1, A, p.x, {y + from, f.positions()}});
@@ -71,7 +67,7 @@ void forward_rows(const Flow &f, Panels &p, Int step, const float *x, float *y, 
 void inverse_rows(const Flow &f, Panels &p, Int step, const float *y, const float *out, float *x, Int row0, Int row1) {
     const Int P = f.positions();
     const float bound = f.bound;
-    for_panels(f, row0, row1, [&](Int from, Int to) {
+    for_panels(f.W, row0, row1, [&](Int from, Int to) {
         copy_panel(y, f.C, P, from, to, p.x);
         for (Int c = 0; c < f.Ca(); c++) {
             const float *raw = out + c * P + from, *shift = raw + f.Ca() * P;
@@ -122,7 +118,7 @@ void couple_gradient(const Flow &f, Panels &p, Sums &sums, Int step, const float
                      const float *grad_logdet, float *grad, float *grad_out, Int row0, Int row1) {
     const Int P = f.positions();
     const float bound = f.bound;
-    for_panels(f, row0, row1, [&](Int from, Int to) {
+    for_panels(f.W, row0, row1, [&](Int from, Int to) {
         copy_panel(x, f.C, P, from, to, p.x);
         multiply({f.Ca(), fours(to - from), f.C + 1, as_is(f.affine(f.weights, step), f.C + 1), p.x, p.out});
         for (Int c = 0; c < f.Ca(); c++) {
@@ -147,7 +143,7 @@ void couple_gradient(const Flow &f, Panels &p, Sums &sums, Int step, const float
 // Through the network, in rows of whole images: its input's gradient is added to grad_b, its matrices' to the sums.
 void network_gradient(const Flow &f, Panels &p, Sums &sums, Int step, const float *b, const float *grad_out,
                       float *grad_b, Int row0, Int row1) {
-    for_panels(f, row0, row1, [&](Int from, Int to) {
+    for_panels(f.W, row0, row1, [&](Int from, Int to) {
         const Int size = to - from;
         hidden_layers(f, p, step, b, from, to);
         gather(grad_out, f.output_images(), p.inside, from, to, p.gradient);
@@ -167,7 +163,7 @@ void network_gradient(const Flow &f, Panels &p, Sums &sums, Int step, const floa
 
 // Through the affine map: the gradient of u becomes that of x.
 void affine_gradient(const Flow &f, Panels &p, Sums &sums, Int step, const float *x, float *grad, Int row0, Int row1) {
-    for_panels(f, row0, row1, [&](Int from, Int to) {
+    for_panels(f.W, row0, row1, [&](Int from, Int to) {
         copy_panel(x, f.C, f.positions(), from, to, p.x);
         copy_panel(grad, f.C, f.positions(), from, to, p.gradient);
         transpose(p.x, f.C + 1, to - from, p.across);
@@ -180,47 +176,16 @@ void affine_gradient(const Flow &f, Panels &p, Sums &sums, Int step, const float
 
 // --- threads ---------------------------------------------------------------------------------------------------------
 
-// Calls f(thread, threads) in so many threads at most, one where OpenMP is not compiled in.
-template <class F>
-void in_threads(Int threads, F f) {
-#ifdef _OPENMP
-#pragma omp parallel num_threads(threads)
-    f(Int(omp_get_thread_num()), Int(omp_get_num_threads()));
-#else
-    f(Int(0), Int(1));
-#endif
-}
-
-// No more than there are parts to share, or panels.
-Int useful_threads(const Flow &f, Int threads, Int parts) {
-    return std::max(Int(1), std::min({threads, parts, f.positions() / PANEL}));
-}
-
-struct Share {  // of one thread: rows [row0, row1)
-    Int row0, row1;
-    bool whole;  // those of whole images, so that no thread looks at another's
-};
-
-Share share_of(const Flow &f, Int thread, Int threads, bool whole) {
-    const Int parts = whole ? f.N : f.N * f.H, rows = whole ? f.H : 1;
-    return {parts * thread / threads * rows, parts * (thread + 1) / threads * rows, whole};
-}
-
-void wait_for_neighbours(const Share &share) {
-    if (!share.whole) {
-#pragma omp barrier
-    }
-}
-
 // Calls f(panels, share) in each thread, with shares of rows where whole images would leave threads waiting for one.
 template <class F>
 void in_shares(const Flow &flow, Int threads, F f) {
     arena.next = 0;
-    threads = useful_threads(flow, threads, flow.N * flow.H);
+    const Images s = flow.conditioning();
+    threads = useful_threads(s, threads, s.N * s.H);
     std::vector<Panels> panels;
     for (Int t = 0; t < threads; t++) panels.push_back(panels_of(flow));
     in_threads(threads, [&](Int thread, Int of) {
-        f(panels[thread], share_of(flow, thread, of, flow.N % of == 0 || flow.N >= 8 * of));
+        f(panels[thread], share_of(s, thread, of, flow.N % of == 0 || flow.N >= 8 * of));
     });
 }
 
@@ -272,7 +237,7 @@ void flow_gradient(const Flow *flow, const float *x0, const float *ys, const flo
     const Flow &f = *flow;
     const Int P = f.positions();
     arena.next = 0;
-    threads = useful_threads(f, threads, f.N);
+    threads = useful_threads(f.conditioning(), threads, f.N);
     std::vector<Panels> panels;
     std::vector<Sums> sums;
     std::vector<Parameters> found;  // by each thread, and then their total in the first's
@@ -287,7 +252,7 @@ void flow_gradient(const Flow *flow, const float *x0, const float *ys, const flo
         found.push_back(t ? Parameters{room[0], room[1], room[2], room[3], room[4]} : *gradients);
     }
     in_threads(threads, [&](Int thread, Int of) {
-        const Share share = share_of(f, thread, of, true);
+        const Share share = share_of(f.conditioning(), thread, of, true);
         Panels &p = panels[thread];
         Sums &s = sums[thread];
         for (Int step = f.steps - 1; step >= 0; step--) {

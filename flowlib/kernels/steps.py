@@ -2,7 +2,7 @@
 
 Float32 on a CPU is for ``steps.cpp``, where a compiler is found (`flowlib.runtime.compiled`): one call for all steps.
 All else is done step by step in torch (`flowlib.kernels.coupling`). Tensors are channels first, images second, ``(C, N,
-H, W)``.
+H, W)``; of M flows at once, which are for torch, all have one more axis, the first.
 """
 
 import ctypes
@@ -28,7 +28,7 @@ def forward_steps(x: Tensor, bound: float, *parameters: Tensor) -> tuple[Tensor,
         if differentiable(x, *parameters):
             return CompiledSteps.apply(library, x, bound, *matrices)
         return compiled_forward(library, x, bound, *matrices, keep=False)[:2]
-    logdet = x.new_zeros(x.shape[1:])
+    logdet = x.new_zeros(*x.shape[:-4], *x.shape[-3:])
     for step in one_by_one(*parameters):
         x, of_coupling = FlowStep.apply(x, bound, *step)
         logdet = logdet + of_coupling
@@ -46,7 +46,9 @@ def inverse_steps(y: Tensor, bound: float, *parameters: Tensor) -> Tensor:
 
 def one_by_one(A: Tensor, c: Tensor, w_in: Tensor, w_middle: Tensor, w_out: Tensor, b_out: Tensor) -> list[Any]:
     """The parameters of each step."""
-    return list(zip(*(stack.unbind() for stack in (A, c, w_in, w_out, b_out, *w_middle)), strict=True))
+    middle = ((w, -3) for w in w_middle.unbind(-4))
+    stacks = ((A, -3), (c, -2), (w_in, -3), (w_out, -3), (b_out, -2), *middle)
+    return list(zip(*(stack.unbind(axis) for stack, axis in stacks), strict=True))
 
 
 def differentiable(*tensors: Tensor) -> bool:
@@ -73,7 +75,8 @@ class Flow(ctypes.Structure):
 
 
 def compiled_for(*tensors: Tensor) -> ctypes.CDLL | None:
-    fit = all(t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors)
+    x = tensors[0]
+    fit = x.ndim == 4 and all(t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors)
     return compiled.library("kernels/steps.cpp") if fit else None
 
 

@@ -42,6 +42,11 @@ def artifact_folder() -> Path:
     return data_folder() / "artifacts"
 
 
+def path_of(kind: str, parts: dict[str, Any]) -> Path:
+    """The file of the artifact determined by `parts`, whether it is there or not."""
+    return artifact_folder() / kind / f"{key(parts)}.safetensors"
+
+
 def cached(kind: str, parts: dict[str, Any], make: Callable[[Path], Artifact]) -> Artifact:
     """The artifact determined by `parts`, made by `make` if it is not there.
 
@@ -53,7 +58,7 @@ def cached(kind: str, parts: dict[str, Any], make: Callable[[Path], Artifact]) -
 
     Raises ArtifactError when the folder cannot be written.
     """
-    path = artifact_folder() / kind / f"{key(parts)}.safetensors"
+    path = path_of(kind, parts)
     with suppress(FileNotFoundError, ArtifactError):  # a damaged one is dealt with below, by one process at a time
         return read(path)
     with clear_error(path):

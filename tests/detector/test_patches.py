@@ -212,7 +212,7 @@ def without_neighbours(flow: Glow) -> Glow:
             level.w_in[..., :-1].unflatten(-1, (9, -1))[..., others, :] = 0
             level.w_out.unflatten(1, (9, -1))[:, others] = 0
             if not level.last:
-                level.prior_weight.unflatten(-1, (9, -1))[:, others] = 0
+                level.prior_matrix[:, :-1].unflatten(-1, (9, -1))[:, others] = 0
     return flow
 
 
