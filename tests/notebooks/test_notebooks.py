@@ -11,6 +11,7 @@ from conftest import copy_of_project
 
 from flowlib.runtime.paths import ROOT
 from flowlib.study import claims, parameters, runner, thesis
+from flowlib.study.criteria import NOT_RUN, VERDICTS, verdict_in
 from flowlib.study.report import read_manifest
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
@@ -72,7 +73,7 @@ def test_every_claim_of_a_notebook_is_in_the_ledger(name: str, smoke: tuple[Path
         assert f'"{claim}"' in code
         if claim not in CONDITIONAL:
             row = ledger.loc[claim]
-            assert row["verdict"] in ("reproduced", "partly", "not reproduced"), claim
+            assert verdict_in(row["verdict"]) in set(VERDICTS) - {NOT_RUN}, claim
             assert row["measured"], claim
             assert not row["figure"] or (report_dir / "figures" / row["figure"]).exists(), f"{claim}: {row['figure']}"
     for claim in re.findall(r'claims\.record\(\s*report_dir,\s*"([^"]+)"', code):
