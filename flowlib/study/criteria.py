@@ -106,6 +106,16 @@ def within(low: float, high: float, *names: str) -> Conditions:
     return lambda evidence: [state(evidence[name]) for name in names or evidence]
 
 
+def beyond(bound: float, *names: str) -> Conditions:
+    """Farther than `bound` from 0, on either side; contradicted where the interval lies wholly nearer."""
+
+    def state(interval: Interval) -> State:
+        sides = is_above(interval, bound), is_below(interval, -bound)
+        return "holds" if "holds" in sides else "contradicted" if set(sides) == {"contradicted"} else "open"
+
+    return lambda evidence: [state(evidence[name]) for name in names or evidence]
+
+
 def both(*conditions: Conditions) -> Conditions:
     return lambda evidence: [state for condition in conditions for state in condition(evidence)]
 
