@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from flowlib import datasets
 from flowlib.datasets import CLASS_NAMES, load
-from flowlib.experiments.black_pixels import black_pixels, crop_to_object, gamma, invert
+from flowlib.experiments.black_pixels import black_pixels, crop_to_object, invert, resample, surround
 from flowlib.runtime.download import DataError
 
 IMAGES = arrays(np.uint8, st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 12), st.integers(1, 12)))
@@ -98,26 +98,13 @@ def test_invert_is_its_own_inverse(images: np.ndarray) -> None:
     assert (invert(images).astype(int) + images == 255).all()
 
 
-@given(st.floats(0.05, 20))
-def test_gamma_keeps_the_ends_and_the_order(exponent: float) -> None:
-    grey = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16)
-    changed = gamma(grey, exponent)
-    assert (changed.dtype, changed.shape) == (np.uint8, grey.shape)
-    assert (changed.flat[0], changed.flat[-1]) == (0, 255)
-    assert (np.diff(changed.ravel().astype(int)) >= 0).all()
-    assert (changed >= grey).all() if exponent <= 1 else (changed <= grey).all()
-    assert changed.flat[51] == round(255 * 0.2**exponent)  # 51 / 255 = 0.2
-
-
 def test_bad_input_is_refused() -> None:
     floats = np.zeros((1, 1, 4, 4), dtype=np.float32)
-    for operation in (black_pixels, crop_to_object, invert, lambda images: gamma(images, 2)):
+    for operation in (black_pixels, crop_to_object, resample, surround, invert):
         with pytest.raises(ValueError, match=r"float32 \(1, 1, 4, 4\), they must be uint8 \(N, C, H, W\)"):
             operation(floats)
         with pytest.raises(ValueError, match=r"uint8 \(4, 4\)"):
             operation(floats[0, 0].astype(np.uint8))
-    with pytest.raises(ValueError, match="exponent is 0, it must be positive"):
-        gamma(floats.astype(np.uint8), 0)
 
 
 def test_by_class(monkeypatch: pytest.MonkeyPatch):

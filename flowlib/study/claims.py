@@ -43,8 +43,8 @@ class Training(Protocol):
 
 def training_epochs(recipe: Training, images: int | Iterable[int]) -> float:
     """How often a model of this recipe sees each of so many training images; of several sets, the fewest times."""
-    largest = images if isinstance(images, int) else max(images)
-    return recipe.steps * recipe.batch_size / largest
+    largest = max(images) if isinstance(images, Iterable) else images
+    return float(recipe.steps * recipe.batch_size / largest)
 
 
 def record(
