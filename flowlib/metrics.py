@@ -331,7 +331,8 @@ def _resampled_counts(n: int, rng: np.random.Generator) -> np.ndarray:
 def _resampled_means(values: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
     """Mean of each seed of `values` (S, N) on each resample of the images, shape (R, S)."""
     n = values.shape[1]
-    return np.stack([_resampled_counts(n, rng) @ values.T for _ in range(resamples)]) / n
+    draws = rng.integers(n, size=(resamples, n)) + n * np.arange(resamples)[:, None]
+    return np.bincount(draws.ravel(), minlength=resamples * n).reshape(resamples, n) @ values.T / n
 
 
 def conformal_threshold(calibration_scores: np.ndarray, false_alarm_rate: float) -> float:
