@@ -1,4 +1,4 @@
-# make report    run the study and print the path of its report (PROFILE=smoke, quick or paper)
+# make report    run the study and print the path of its report (PROFILE=smoke, quick, thesis or paper)
 # make test      lint, types, tests
 # make lab       the notebooks in JupyterLab
 # make lock      settle the versions of pyproject.toml anew in requirements.lock

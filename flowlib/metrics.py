@@ -110,7 +110,7 @@ def auroc_interval(
             cumulative = np.concatenate([[0], np.cumsum(normal_counts[order[s]])])
             draw[s] = (cumulative[below[s]] + cumulative[up_to[s]]) @ anomalous_counts / (2 * pairs)
     _, low, high = _percentile_interval(
-        value, draws, level, rng, 1.0 if clusters is None else _stretch(min(n, m), min(n, m) - 1, level)
+        value, draws, level, rng, 1.0 if clusters is None else stretch_of(min(n, m), min(n, m) - 1, level)
     )
     exact = (1 - level) ** (1 / min(n, m))
     return Interval(value, exact if value == 1 else max(low, 0.0), 1 - exact if value == 0 else min(high, 1.0))
@@ -173,7 +173,7 @@ def mean_interval(
         drawn = np.stack([_resampled_counts(n, rng) @ of_cluster for _ in range(resamples)])
         total = of_cluster.sum(axis=0)
         value = float((total[1:] / total[0]).mean())
-        stretch = 1.0 if clusters is None else _stretch(n, n - 1, level)
+        stretch = 1.0 if clusters is None else stretch_of(n, n - 1, level)
         interval = _percentile_interval(value, drawn[:, 1:] / drawn[:, :1], level, rng, stretch)
     return Interval(interval.value, max(interval.low, bounds[0]), min(interval.high, bounds[1]))
 
@@ -190,6 +190,41 @@ def difference_interval(
     rng = np.random.default_rng(seed)
     draws = _resampled_means(first, resamples, rng) - _resampled_means(second, resamples, rng)
     return _percentile_interval(float(first.mean() - second.mean()), draws, level, rng)
+
+
+def ratio_interval(
+    first: np.ndarray, second: np.ndarray, level: float = 0.95, resamples: int = 1000, seed: int = 0
+) -> Interval:
+    """Mean of `first` (S, N) over mean of `second` (S, M), different images under the same S seeds; all positive.
+
+    The ratios of the seeds are averaged on a log scale, on which seeds spread as far up as down, so that neither end
+    can fall below zero; the rest as `auroc_interval`.
+    """
+    first, second = _scores_by_seed(first, "first", finite=True), _scores_by_seed(second, "second", finite=True)
+    _check_same_seeds(first, second, "first and second")
+    if not min(first.min(), second.min()) > 0:
+        raise ValueError(f"first and second must be positive, the lowest is {min(first.min(), second.min())}")
+    rng = np.random.default_rng(seed)
+    draws = np.log(_resampled_means(first, resamples, rng)) - np.log(_resampled_means(second, resamples, rng))
+    value = float((np.log(first.mean(1)) - np.log(second.mean(1))).mean())
+    return Interval(*np.exp(_percentile_interval(value, draws, level, rng)).tolist())
+
+
+def positive_mean_interval(values: np.ndarray, level: float = 0.95, resamples: int = 1000, seed: int = 0) -> Interval:
+    """Mean over images and geometric mean over seeds of positive `values` (S, N), such as errors; the interval is that
+    of the logarithm, and so above zero; the rest as `auroc_interval`."""
+    return ratio_interval(values, np.ones((len(np.atleast_2d(values)), 2)), level, resamples, seed)
+
+
+def rank_correlation(
+    x: np.ndarray, y: np.ndarray, level: float = 0.95, resamples: int = 1000, seed: int = 0
+) -> Interval:
+    """Spearman's rank correlation in [-1, 1] of x (n,) and y (S, n), mean over seeds. Resamples keep the ranks of the
+    whole sample; the rest as `slope_interval`."""
+    x, y = (np.apply_along_axis(rankdata, -1, values) for values in (_scores(x, "x"), _scores_by_seed(y, "y")))
+    x, y = ((ranks - ranks.mean(-1, keepdims=True)) / ranks.std(-1, keepdims=True) for ranks in (x, y))
+    value, low, high = slope_interval(x, y, None, level, resamples, seed)
+    return Interval(value, max(low, -1.0), min(high, 1.0))
 
 
 def slope_interval(
@@ -241,7 +276,7 @@ def slope_interval(
     drawn = np.stack([_resampled_counts(n, rng) @ of_cluster for _ in range(resamples)])
     total = of_cluster.sum(axis=0, keepdims=True)
     varied = spread(drawn) > 1e-9 * spread(total)
-    stretch = 1.0 if clusters is None else _stretch(n, n - 2, level)
+    stretch = 1.0 if clusters is None else stretch_of(n, n - 2, level)
     return _percentile_interval(float(slopes(total).mean()), slopes(drawn[varied]), level, rng, stretch)
 
 
@@ -261,14 +296,14 @@ def _percentile_interval(
     between_seeds = np.zeros(resamples)
     if seeds > 1:
         chosen = np.take_along_axis(draws, rng.integers(seeds, size=(resamples, seeds)), axis=1).mean(axis=1)
-        between_seeds = _stretch(seeds, seeds - 1, level) * (chosen - means)
+        between_seeds = stretch_of(seeds, seeds - 1, level) * (chosen - means)
     if stretch != 1:
         means = value + stretch * (means - value)
     low, high = np.quantile(means + between_seeds, [(1 - level) / 2, (1 + level) / 2])
     return Interval(value, float(low), float(high))
 
 
-def _stretch(n: int, freedom: int, level: float) -> float:
+def stretch_of(n: int, freedom: int, level: float = 0.95) -> float:
     """By how much a bootstrap of n draws with so many degrees of freedom understates what they deviate by."""
     if not 0 < level < 1:
         raise ValueError(f"level must be a coverage in (0, 1), not {level}")
@@ -296,7 +331,8 @@ def _resampled_counts(n: int, rng: np.random.Generator) -> np.ndarray:
 def _resampled_means(values: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
     """Mean of each seed of `values` (S, N) on each resample of the images, shape (R, S)."""
     n = values.shape[1]
-    return np.stack([_resampled_counts(n, rng) @ values.T for _ in range(resamples)]) / n
+    draws = rng.integers(n, size=(resamples, n)) + n * np.arange(resamples)[:, None]
+    return np.bincount(draws.ravel(), minlength=resamples * n).reshape(resamples, n) @ values.T / n
 
 
 def conformal_threshold(calibration_scores: np.ndarray, false_alarm_rate: float) -> float:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import linregress, norm
+from scipy.stats import linregress, norm, spearmanr
 from scipy.stats import t as student_t
 from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -20,6 +20,9 @@ from flowlib.metrics import (
     difference_interval,
     mean_interval,
     p_values,
+    positive_mean_interval,
+    rank_correlation,
+    ratio_interval,
     slope_interval,
 )
 
@@ -401,3 +404,62 @@ def test_auroc_difference_is_paired():
     assert near.high - near.low < 0.5 * (alone.high - alone.low)  # shared images cancel
     ties = (np.zeros((1, 5)), np.zeros((1, 4)))
     assert auroc_difference((np.zeros((1, 5)), np.ones((1, 4))), ties).value == 0.5
+
+
+def test_every_interval_covers_what_it_says() -> None:
+    """Data made 100 times: seeds and images add what they do, and 95 % of the intervals hold the truth, or more where
+    three seeds are given more than they need."""
+    rng = np.random.default_rng(11)
+    found: dict[str, list[Interval]] = {}
+    settings = {"resamples": 200}
+    gap = float(norm.cdf(1 / sqrt(2 + 0.3**2)))  # of images about 0 and 1, seeds moving the latter by 0.3
+    truths = {"mean": 1.0, "difference": 1.0, "slope": 0.5, "ratio": np.exp(0.5), "positive": np.exp(0.625)}
+    truths |= {"auroc": gap, "auroc difference": 0.0, "ranks": 0.0}
+    for _ in range(100):
+        of_seed = 0.3 * rng.normal(size=(3, 1))
+        a, b, x = rng.normal(size=(3, 80)), 1 + of_seed + rng.normal(size=(3, 60)), rng.normal(size=60)
+        skewed = np.exp(0.5 + of_seed + 0.5 * rng.normal(size=(3, 60)))  # its mean is exp(0.625) times a seed's own
+        images, other = rng.normal(size=(1, 60)), rng.normal(size=(1, 80))
+        both = [(other + 0.5 * rng.normal(size=(3, 80)), images + 0.5 * rng.normal(size=(3, 60))) for _ in range(2)]
+        each = {
+            "mean": mean_interval(b, **settings),
+            "difference": difference_interval(b, a, **settings),
+            "slope": slope_interval(x, (0.5 + of_seed) * x + rng.normal(size=(3, 60)), **settings),
+            "ratio": ratio_interval(skewed, np.exp(0.5 * a), **settings),
+            "positive": positive_mean_interval(skewed, **settings),
+            "auroc": auroc_interval(a, b, **settings),
+            "auroc difference": auroc_difference(*both, **settings),
+            "ranks": rank_correlation(x, b, **settings),
+        }
+        for name, interval in each.items():
+            found.setdefault(name, []).append(interval)
+    share = {name: covered(intervals, float(truths[name])) for name, intervals in found.items()}
+    assert {name: value for name, value in share.items() if not value > 0.88} == {}
+
+
+def test_ratios_and_means_of_positive_values_stay_positive_and_know_no_unit() -> None:
+    rng = np.random.default_rng(12)
+    errors = np.exp(rng.normal(size=(3, 40)) + np.array([[0.0], [2.0], [4.0]]))  # seeds of very different sizes
+    assert mean_interval(errors).low < 0  # which no error is
+    found = positive_mean_interval(errors)
+    assert found.value == pytest.approx(np.exp(np.log(errors.mean(1)).mean()))
+    assert 0 < found.low < found.value < found.high
+    assert positive_mean_interval(1000 * errors) == pytest.approx([1000 * end for end in found])
+    ratio = ratio_interval(errors, 2 * errors[:, :30])
+    assert ratio_interval(7 * errors, 14 * errors[:, :30]) == pytest.approx(ratio)
+    assert ratio_interval(errors, errors * 0 + errors.mean(1, keepdims=True)).value == pytest.approx(1)
+    for values in (np.zeros((2, 3)), np.array([1.0, -1.0])):
+        with pytest.raises(ValueError, match="must be positive, the lowest is"):
+            positive_mean_interval(values)
+    with pytest.raises(ValueError, match="same seeds"):
+        ratio_interval(errors, errors[:2])
+
+
+def test_rank_correlation_is_spearmans_mean_over_seeds() -> None:
+    rng = np.random.default_rng(13)
+    x = rng.normal(size=50).round(1)  # with ties
+    y = np.stack([x + rng.normal(size=50), -x + 2 * rng.normal(size=50)])
+    found = rank_correlation(x, y)
+    assert found.value == pytest.approx(np.mean([spearmanr(x, each).statistic for each in y]))
+    assert found.low < found.value < found.high
+    assert rank_correlation(x, np.exp(x)[None]) == pytest.approx((1, 1, 1))

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 from PIL import Image
+from scipy.ndimage import binary_fill_holes
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -12,6 +13,8 @@ from sklearn.preprocessing import StandardScaler
 from flowlib.datasets import check_images
 from flowlib.experiments.pairs import class_bootstrap, pair_matrix
 from flowlib.metrics import Interval
+
+Box = tuple[slice, slice]
 
 
 def black_pixels(images: np.ndarray) -> np.ndarray:
@@ -30,17 +33,74 @@ def crop_to_object(images: np.ndarray, threshold: int = 0) -> np.ndarray:
 
     Takes and returns uint8 ``(N, C, H, W)``; ValueError for anything else.
     """
+    return resized(images, threshold, lambda channel, box, frame: stretched(channel[box], frame))
+
+
+def resample(images: np.ndarray, threshold: int = 0) -> np.ndarray:
+    """The control of `crop_to_object`: the same filter without a crop.
+
+    Each image is enlarged by the factors by which its object would be, and reduced to its size again: it is smoothed
+    and keeps its surround.
+    """
+
+    def there_and_back(channel: np.ndarray, box: Box, frame: tuple[int, int]) -> Image.Image:
+        sides = [round(side * side / (part.stop - part.start)) for side, part in zip(frame, box, strict=True)]
+        return stretched(np.asarray(stretched(channel, (sides[0], sides[1]))), frame)
+
+    return resized(images, threshold, there_and_back)
+
+
+def resized(
+    images: np.ndarray, threshold: int, way: Callable[[np.ndarray, Box, tuple[int, int]], Image.Image]
+) -> np.ndarray:
+    """Images in which each channel is replaced by what a `way` makes of it, of its object's box, and of its size."""
     check_images(images)
-    height, width = images.shape[2:]
-    cropped = images.copy()
-    for image in cropped:
+    changed = images.copy()
+    for image in changed:
         rows, columns = np.nonzero((image > threshold).any(axis=0))
         if len(rows) == 0:
             continue
         box = np.s_[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
         for channel in image:
-            channel[:] = Image.fromarray(channel[box]).resize((width, height), Image.Resampling.BILINEAR)
-    return cropped
+            channel[:] = way(channel, box, channel.shape)
+    return changed
+
+
+def stretched(channel: np.ndarray, size: tuple[int, int]) -> Image.Image:
+    """A channel enlarged or reduced to ``(H, W)`` by Pillow's bilinear filter."""
+    return Image.fromarray(channel).resize(size[::-1], Image.Resampling.BILINEAR)
+
+
+def surround(images: np.ndarray) -> np.ndarray:
+    """The black around each object, bool ``(N, H, W)``: all but the filled silhouette of the pixels above 0."""
+    check_images(images)
+    return np.stack([~binary_fill_holes((image > 0).any(axis=0)) for image in images])
+
+
+def with_surround(images: np.ndarray, filled: int | str, seed: int = 0) -> np.ndarray:
+    """Images whose `surround` is filled with a grey level, or where `filled` is "noise" with uniform noise, 0 to 255.
+
+    Black objects keep their black. Takes and returns uint8 ``(N, C, H, W)``.
+    """
+    around = np.broadcast_to(surround(images)[:, None], images.shape)
+    rng = np.random.default_rng((seed, int(images.sum())))  # other noise for every set of images
+    noise = rng.integers(0, 256, images.shape, dtype=np.uint8)
+    return np.where(around, noise if filled == "noise" else np.uint8(filled), images)
+
+
+def with_surrounds_of(images: Sequence[np.ndarray], seed: int = 0) -> list[np.ndarray]:
+    """Images by class, each black also where the `surround` of an image of another class, drawn at random, is black.
+
+    An object loses what lies outside of the other's silhouette; numbers of black pixels become more alike.
+    """
+    rng = np.random.default_rng(seed)
+    around = [surround(of_class) for of_class in images]
+    changed = []
+    for number, of_class in enumerate(images):
+        others = [c for c in range(len(images)) if c != number]
+        chosen = [around[c][rng.integers(len(around[c]))] for c in rng.choice(others, size=len(of_class))]
+        changed.append(np.where(np.stack(chosen)[:, None], np.uint8(0), of_class))
+    return changed
 
 
 def invert(images: np.ndarray) -> np.ndarray:
@@ -49,16 +109,21 @@ def invert(images: np.ndarray) -> np.ndarray:
     return 255 - images
 
 
-def gamma(images: np.ndarray, exponent: float) -> np.ndarray:
-    """``255 * (images / 255) ** exponent``, rounded: changes the contrast and keeps 0 and 255. Keeps shape, uint8.
+def each(way: Callable[[np.ndarray], np.ndarray]) -> Callable[[Sequence[np.ndarray]], list[np.ndarray]]:
+    return lambda classes: [way(images) for images in classes]
 
-    An `exponent` below 1 brightens, above 1 darkens (and may round dim pixels to 0). ValueError unless positive.
-    """
-    check_images(images)
-    if not exponent > 0:
-        raise ValueError(f"exponent is {exponent}, it must be positive")
-    levels = np.rint(255 * (np.arange(256) / 255) ** exponent).astype(np.uint8)
-    return levels[images]
+
+# What is done to the images of all classes, training and test images alike. Every one but the first takes the black
+# surround away or changes it; inversion does so by a change of sign under the logit, which a flow can undo.
+TREATMENTS: dict[str, Callable[[Sequence[np.ndarray]], list[np.ndarray]]] = {
+    "as they are": each(lambda images: images),
+    "cropped": each(crop_to_object),
+    "grey surround": each(lambda images: with_surround(images, 128)),
+    "white surround": each(lambda images: with_surround(images, 255)),
+    "noise surround": each(lambda images: with_surround(images, "noise")),
+    "other class's surround": with_surrounds_of,
+    "inverted": each(invert),
+}
 
 
 def covariate_detectors(test: Sequence[np.ndarray], covariates: Mapping[str, Callable]) -> dict[str, np.ndarray]:
@@ -86,9 +151,20 @@ def treatment_table(matrices: Mapping[str, np.ndarray], names: Sequence[str]) ->
     )
 
 
-def gain_where_it_fails(plain: np.ndarray, treated: np.ndarray) -> Interval:
-    """Mean change of AUROC over the pairs that fail in `plain`, classes resampled for the interval."""
-    return class_bootstrap(np.where(plain < 0.5, treated - plain, np.nan))
+def gain_where_it_fails(fails: np.ndarray, plain: np.ndarray, treated: np.ndarray) -> Interval:
+    """Mean change of AUROC over the pairs that fail, bool ``(classes, classes)``, classes resampled for the interval.
+
+    `plain` and `treated` are `pair_matrix` of the same seeds.
+    """
+    return class_bootstrap(np.where(fails, treated - plain, np.nan))
+
+
+def case_counts(cases: pd.DataFrame) -> Interval:
+    """How many cases fail: by value, surely (whole interval below one half), possibly (interval reaching below).
+
+    Columns: auroc, low, high.
+    """
+    return Interval(*(float((cases[column] < 0.5).sum()) for column in ("auroc", "high", "low")))
 
 
 def left_out_accuracy(features: np.ndarray, fails: np.ndarray) -> np.ndarray:

@@ -12,7 +12,14 @@ import numpy as np
 import pandas as pd
 
 from flowlib.experiments.jobs import train_and_score_all
-from flowlib.metrics import Interval, difference_interval, mean_interval, slope_interval
+from flowlib.metrics import (
+    Interval,
+    difference_interval,
+    mean_interval,
+    positive_mean_interval,
+    ratio_interval,
+    slope_interval,
+)
 from flowlib.training import Recipe
 
 TRAINING_SETS = ("all", "low", "high")
@@ -70,10 +77,19 @@ def frequency_scores(
     return of_test, of_train
 
 
-def frequency_means(table: pd.DataFrame, scores: np.ndarray) -> pd.DataFrame:
-    """Mean score of each frequency with its interval over seeds and images: frequency, value, low, high."""
+def frequency_means(table: pd.DataFrame, scores: np.ndarray, errors: bool) -> pd.DataFrame:
+    """Mean score of each frequency with its interval over seeds and images: frequency, value, low, high.
+
+    Of `errors`, which are positive, the mean and the interval are taken on a log scale.
+    """
+    interval = positive_mean_interval if errors else mean_interval
     indices = table.groupby("frequency").indices
-    return pd.DataFrame([{"frequency": f, **mean_interval(scores[:, rows])._asdict()} for f, rows in indices.items()])
+    return pd.DataFrame([{"frequency": f, **interval(scores[:, rows])._asdict()} for f, rows in indices.items()])
+
+
+def relative(scores: np.ndarray) -> np.ndarray:
+    """Scores ``(S, N)`` of each seed as shares of that seed's mean, so that seeds and models of any scale compare."""
+    return scores / scores.mean(axis=1, keepdims=True)
 
 
 def frequency_slope(table: pd.DataFrame, scores: np.ndarray) -> Interval:
@@ -106,20 +122,31 @@ def intensity_correlation(table: pd.DataFrame, scores: np.ndarray) -> Interval:
     return Interval(value, max(low, -1.0), min(high, 1.0))
 
 
-def stands_out(table: pd.DataFrame, scores: np.ndarray, frequency: int, apart: Sequence[int]) -> Interval:
-    """Mean score at `frequency` less that of the highest of the frequencies that are not in `apart`."""
+def stands_out(table: pd.DataFrame, scores: np.ndarray, frequency: int, apart: Sequence[int], errors: bool) -> Interval:
+    """How far the mean score at `frequency` lies above the highest of the frequencies that are not in `apart`.
+
+    A difference; of `errors` the ratio less 1. Which of the others is the highest is not chosen on the data that it is
+    compared on: each is compared. The lower end is the lowest of the lower ends, as all must lie below (an
+    intersection-union test, Berger 1982). The upper end is the lowest of upper ends that hold for all of them together
+    (Bonferroni), since any one of the others decides. The interval covers 95 % at least.
+    """
     frequencies = table["frequency"].to_numpy()
-    others = sorted(set(frequencies) - set(apart))
-    highest = max(others, key=lambda other: scores[:, frequencies == other].mean())
-    return difference_interval(scores[:, frequencies == frequency], scores[:, frequencies == highest])
+    others = sorted(set(frequencies) - set(apart) - {frequency})
+    compared = ratio_interval if errors else difference_interval
+
+    def each(level: float, resamples: int) -> list[Interval]:
+        own = scores[:, frequencies == frequency]
+        return [compared(own, scores[:, frequencies == other], level, resamples) for other in others]
+
+    lowest = min(each(0.95, 1000), key=lambda interval: interval.low)
+    joint = each(1 - 0.05 / len(others), 2000)
+    ends = (min(one.value for one in joint), lowest.low, min(one.high for one in joint))
+    return Interval(*(end - 1 if errors else end for end in ends))
 
 
 def relative_gap(first: np.ndarray, second: np.ndarray) -> Interval:
-    """``mean(first) / mean(second) - 1``, mean over seeds, of positive scores ``(S, N)`` and ``(S, M)``."""
-    base = second.mean(axis=1, keepdims=True)
-    ratio = first.mean(axis=1, keepdims=True) / base
-    # The ratio to first order in both means, so that the interval knows of the denominator's spread too.
-    return difference_interval(first / base, 1 + ratio * (second / base - 1))
+    """``mean(first) / mean(second) - 1`` of positive scores ``(S, N)`` and ``(S, M)``, seeds on a log scale."""
+    return Interval(*(end - 1 for end in ratio_interval(first, second)))
 
 
 def centred(table: pd.DataFrame, values: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from flowlib.experiments.jobs import train_and_score_all
-from flowlib.metrics import Interval, auroc, auroc_interval
+from flowlib.metrics import Interval, auroc, auroc_interval, stretch_of
 from flowlib.training import Recipe
 
 
@@ -61,19 +61,27 @@ def pair_matrix(scores: np.ndarray) -> np.ndarray:
     return matrix
 
 
-def rule_accuracy(matrix: np.ndarray, covariate: np.ndarray, resamples: int = 2000, seed: int = 0) -> Interval:
+def rule_accuracy(
+    matrix: np.ndarray, covariate: np.ndarray, resamples: int = 2000, seed: int = 0, asked: np.ndarray | None = None
+) -> Interval:
     """How often 'fails where the anomalous class has more of it' is right, with an interval over classes.
 
-    `matrix` is a `pair_matrix`; `covariate` the mean of each class, ``(classes,)``. Classes are resampled, and a pair
-    is of two different classes, so that pairs that share a class move together.
+    `matrix` is a `pair_matrix`; `covariate` the mean of each class, ``(classes,)``, or of each ordered pair,
+    ``(classes, classes)``, how much more the anomalous class has. Classes are resampled, and a pair is of two different
+    classes, so that pairs that share a class move together. `asked`, bool ``(classes, classes)``: of these pairs only.
     """
-    more = covariate[None, :] > covariate[:, None]
-    right = np.where(np.isnan(matrix), np.nan, (matrix < 0.5) == more)
+    more = covariate[None, :] - covariate[:, None] if covariate.ndim == 1 else covariate
+    left_out = np.isnan(matrix) if asked is None else np.isnan(matrix) | ~asked
+    right = np.where(left_out, np.nan, (matrix < 0.5) == (more > 0))
     return class_bootstrap(right, resamples, seed)
 
 
 def class_bootstrap(values: np.ndarray, resamples: int = 2000, seed: int = 0) -> Interval:
-    """Mean of ``(classes, classes)`` values over the pairs that are not NaN, classes resampled for the interval."""
+    """Mean of ``(classes, classes)`` values over the pairs that are not NaN, classes resampled for the interval.
+
+    Classes are few, so deviations between resamples are stretched as those of clusters are in `flowlib.metrics`; the
+    ends are cut to the range of the values.
+    """
     rng = np.random.default_rng(seed)
     classes = len(values)
     means = []
@@ -82,5 +90,19 @@ def class_bootstrap(values: np.ndarray, resamples: int = 2000, seed: int = 0) ->
         drawn = values[np.ix_(chosen, chosen)]
         if not np.isnan(drawn).all():
             means.append(np.nanmean(drawn))
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Interval(float(np.nanmean(values)), float(low), float(high))
+    value = float(np.nanmean(values))
+    ends = value + stretch_of(classes, classes - 1) * (np.quantile(means, [0.025, 0.975]) - value)
+    low, high = np.clip(ends, np.nanmin(values), np.nanmax(values))
+    return Interval(value, float(low), float(high))
+
+
+def inclusion(images: Sequence[np.ndarray], pairs: int = 500, seed: int = 0) -> np.ndarray:
+    """How much of the ink of a class's image lies within that of another's, mean over random `pairs` of images.
+
+    Of uint8 images ``(N, 1, H, W)`` by class; ``(classes, classes)`` in [0, 1], row the including and column the
+    included class: the sum of the lower of both grey levels over that of the included image (a fuzzy set's inclusion).
+    """
+    rng = np.random.default_rng(seed)
+    drawn = [some[rng.integers(len(some), size=pairs)].astype(float).reshape(pairs, -1) for some in images]
+    shares = [[(np.minimum(a, b).sum(1) / b.sum(1)).mean() for b in drawn] for a in drawn]
+    return np.array(shares)

@@ -9,24 +9,24 @@ densities of the neighbourhood, up to a constant (Sugiyama, Suzuki & Kanamori 20
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from itertools import pairwise
+from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
+from PIL import Image
 from scipy.ndimage import binary_dilation, uniform_filter
 from torch import Tensor, nn
 
 from flowlib import training
 from flowlib.baselines import COVARIATES, KNearestNeighbours, PCAReconstruction
-from flowlib.datasets import add_squares, by_class
-from flowlib.detector.map_metrics import pixel_auroc, region_overlaps
+from flowlib.datasets import add_squares, by_class, check_images
 from flowlib.experiments import made_up
 from flowlib.experiments.local_ratio import flow_statistics, pixel_statistics, train_ratio
 from flowlib.glow import Glow
-from flowlib.metrics import Interval, auroc, auroc_difference, auroc_interval, mean_interval
+from flowlib.metrics import auroc
 from flowlib.runtime import artifacts
 from flowlib.runtime.artifacts import Arrays, Artifact
 from flowlib.runtime.code import code_hash
@@ -34,7 +34,8 @@ from flowlib.training import Recipe, batches, to_device_of, to_numpy, trained
 
 INPUTS = ("pixels", "flow statistics")
 SIZES = (2, 3, 4)  # pixels on a side of the squares
-CONTRASTS = (0, 32, 64, 96, 128, 160, 192, 256)  # edges of the bins, grey levels
+LARGER = (2, 3, 4, 6, 8, 10, 12)  # sides of the squares that ask for the smallest that can be found
+BOTTLENECKS = {18: (32, 16, 2), 72: (32, 16, 8), 288: (32, 16, 32)}  # channels, by the numbers in the middle (of 3x3)
 
 Scores = tuple[np.ndarray, np.ndarray]  # of normal and of marked images, ``(S, n)`` or, of one seed, ``(n,)``
 
@@ -77,6 +78,32 @@ def marked_class(number: int, held_out: int, n: int) -> Marked:
     return Marked(
         train, held, changed, test[~anomalous], test[anomalous], images[anomalous], masks[anomalous, 0], table
     )
+
+
+def saved_again(images: np.ndarray, form: str, quality: int = 75) -> np.ndarray:
+    """Grey images, uint8 ``(N, 1, H, W)``, as they come back from files: "PNG", or "JPEG" of that `quality`."""
+    check_images(images)
+    again = np.empty_like(images)
+    for image, read in zip(images, again, strict=True):
+        file = BytesIO()
+        Image.fromarray(image[0]).save(file, form, **({"quality": quality} if form == "JPEG" else {}))
+        read[0] = np.asarray(Image.open(file))
+    return again
+
+
+def saved_sets(of: Marked) -> dict[str, np.ndarray]:
+    """What is told from the normal images as they are: marked or not, saved to a file or not."""
+    return {
+        "marked": of.marked,
+        "unmarked, saved as JPEG": saved_again(of.unmarked, "JPEG"),
+        "marked, saved as JPEG": saved_again(of.marked, "JPEG"),
+        "marked, saved as PNG": saved_again(of.marked, "PNG"),
+    }
+
+
+def larger_squares(of: Marked) -> dict[str, np.ndarray]:
+    """The unmarked images with a square of each of the sides `LARGER`, by "SIDExSIDE"."""
+    return {f"{side}x{side}": add_squares(of.unmarked, share=1, sizes=[side])[0] for side in LARGER}
 
 
 def controlled_runs(train: np.ndarray, glow: Recipe) -> dict[str, tuple[np.ndarray, Recipe]]:
@@ -200,6 +227,14 @@ def standardised(maps: np.ndarray, normal: np.ndarray) -> np.ndarray:
     return (maps - normal.mean(0)) / (normal.std(0) + 1e-3 * normal.std())
 
 
+def standardised_sets(maps: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The maps ``(S, n, H, W)`` of "normal" and "marked" images, `standardised` by those of "held" ones, each seed."""
+    return {
+        name: np.stack([standardised(*pair) for pair in zip(maps[name], maps["held"], strict=True)])
+        for name in ("normal", "marked")
+    }
+
+
 def window_score(maps: np.ndarray, window: int) -> np.ndarray:
     """The highest mean of a `window` x `window` part of each map: ``(N, H, W)`` to ``(N,)``."""
     if not 1 <= window <= min(maps.shape[1:]):
@@ -250,82 +285,3 @@ def untrained_scores(of: Marked) -> dict[str, Scores]:
         found[name] = values
         found[f"{name}, distance from mean"] = (abs(values[0] - centre), abs(values[1] - centre))
     return found
-
-
-# --- the tables of the report; AUROC is that of marked against normal images ---------------------------------------
-
-
-def differences_by_size(first: Scores, second: Scores, table: pd.DataFrame) -> dict[str, Interval]:
-    """AUROC of the first model less that of the second, on the squares of each size."""
-    members = {f"{size}x{size}": (table["size"] == size).to_numpy() for size in SIZES}
-    return {
-        name: auroc_difference((first[0], first[1][:, inside]), (second[0], second[1][:, inside]))
-        for name, inside in members.items()
-    }
-
-
-def by_size_and_colour(scores: Mapping[str, Scores], table: pd.DataFrame) -> pd.DataFrame:
-    """AUROC of each score on squares of each size and colour: score, size, colour, auroc, low, high."""
-    sizes = {"all": np.full(len(table), True)} | {f"{s}x{s}": (table["size"] == s).to_numpy() for s in SIZES}
-    rows = []
-    for name, (normal, marked) in scores.items():
-        for size, members in sizes.items():
-            for colour in ("both", "black", "white"):
-                inside = members & ((table["colour"] == colour) | (colour == "both")).to_numpy()
-                interval = auroc_interval(normal, np.atleast_2d(marked)[:, inside], resamples=400)
-                rows.append({"score": name, "size": size, "colour": colour, **interval._asdict()})
-    return pd.DataFrame(rows).rename(columns={"value": "auroc"})
-
-
-def by_contrast(scores: Mapping[str, Scores], table: pd.DataFrame) -> pd.DataFrame:
-    """AUROC of each score by contrast of the square with its ring, in bins of two squares or more.
-
-    Columns: score, contrast (middle of the bin, grey levels), squares (how many), auroc, low, high.
-    """
-    rows = []
-    for name, (normal, marked) in scores.items():
-        for low, high in pairwise(CONTRASTS):
-            inside = table["ring_contrast"].between(low, high, inclusive="left").to_numpy()
-            if inside.sum() >= 2:
-                interval = auroc_interval(normal, marked[:, inside])
-                row = {"score": name, "contrast": (low + high) / 2, "squares": inside.sum()}
-                rows.append(row | interval._asdict())
-    return pd.DataFrame(rows).rename(columns={"value": "auroc"})
-
-
-def control_table(runs: Mapping[str, Sequence[Arrays]]) -> pd.DataFrame:
-    """AUROC of the NLL in each run, with that of normal images: change, nll of normal shirts, auroc, low, high."""
-    rows = []
-    for name, results in runs.items():
-        normal, marked = (np.stack([result[group] for result in results]) for group in ("normal", "marked"))
-        interval = auroc_interval(normal, marked)
-        rows.append({"change": name, "nll of normal shirts": normal.mean(), **interval._asdict()})
-    return pd.DataFrame(rows).rename(columns={"value": "auroc"})
-
-
-def map_table(maps: Mapping[str, Scores], masks: np.ndarray) -> pd.DataFrame:
-    """Pixel AUROC and AUPRO of maps of normal and marked images, ``(S, n, H, W)``; masks ``(n, H, W)`` of the marked.
-
-    Columns: map, pixel_auroc (mean over seeds), lowest seed, highest seed, aupro, low, high.
-    """
-    rows = []
-    for name, (normal, marked) in maps.items():
-        joined = np.concatenate([normal, marked], axis=1)
-        both = np.concatenate([np.zeros((normal.shape[1], *masks.shape[1:]), bool), masks])
-        pixel = [pixel_auroc(each, both) for each in joined]
-        overlap = mean_interval(np.stack([np.concatenate(region_overlaps(each, both)) for each in joined]))
-        seeds = {"pixel_auroc": np.mean(pixel), "lowest seed": min(pixel), "highest seed": max(pixel)}
-        interval = {"aupro": overlap.value, "low": max(overlap.low, 0), "high": min(overlap.high, 1)}
-        rows.append({"map": name, **seeds, **interval})
-    return pd.DataFrame(rows)
-
-
-def where_it_changes(change: np.ndarray, masks: np.ndarray) -> pd.DataFrame:
-    """Mean change of the NLL in nats inside the square and within four pixels around it: where, value, low, high.
-
-    `change` is the map of the marked image less that of the same image unmarked, ``(S, n, H, W)``.
-    """
-    around = binary_dilation(masks, np.ones((1, 9, 9))) & ~masks
-    places = {"inside the square": masks, "within four pixels around it": around}
-    sums = {where: np.where(members, change, 0).sum((2, 3)) for where, members in places.items()}
-    return pd.DataFrame([{"where": where, **mean_interval(total)._asdict()} for where, total in sums.items()])

@@ -43,7 +43,7 @@ def twelve_cases(table: pd.DataFrame) -> Figure:
 def treatments(table: pd.DataFrame) -> Figure:
     """AUROC of all pairs under each treatment of the pixels, a line a pair. Columns: treatment, pair, auroc."""
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(9, 5))
+        figure, axes = plt.subplots(figsize=(11, 5))
         names = list(table["treatment"].unique())
         wide = table.pivot(index="pair", columns="treatment", values="auroc")[names]
         for _, row in wide.iterrows():
@@ -56,6 +56,7 @@ def treatments(table: pd.DataFrame) -> Figure:
             )
         chance(axes)
         axes.set(ylabel="AUROC of the anomalous class", ylim=(-0.03, 1.03))
+        axes.set_xticks(range(len(names)), [name.replace(" ", "\n", 1) for name in names])
         axes.margins(x=0.06)
         axes.legend(fontsize=11, loc="lower center", ncols=2, bbox_to_anchor=(0.5, 1.0))
     return figure

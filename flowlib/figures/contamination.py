@@ -10,7 +10,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from flowlib.figures.shared import intervals
-from flowlib.figures.style import BLUE, RED, STYLE
+from flowlib.figures.style import BLUE, GREEN, GREY, RED, STYLE, chance
 
 
 def nll_of_contamination(scores: pd.DataFrame, summary: pd.DataFrame, shown: Sequence[int] = (1, 4, 6)) -> Figure:
@@ -44,23 +44,46 @@ def nll_of_contamination(scores: pd.DataFrame, summary: pd.DataFrame, shown: Seq
 
 
 def separation_of_contamination(table: pd.DataFrame) -> Figure:
-    """How far apart ones and eights are in each case, a line a way of training.
+    """How far apart the two digits are in each case, a line a pair and way of training; the AUROC of plain training
+    between its two ends.
 
-    Columns: training, eights, distance, distance_low, distance_high (nats), auroc, low, high.
+    Columns: pair, training, case, distance, distance_low, distance_high (nats), auroc, low, high.
     """
     with plt.rc_context(STYLE):
-        figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.8))
-        columns = {left: ("distance", "distance_low", "distance_high"), right: ("auroc", "low", "high")}
-        for axes, (value, low, high) in columns.items():
-            for number, (training, rows) in enumerate(table.groupby("training", sort=False)):
-                x = rows["eights"] * 1.12**number  # side by side
-                colour, marker = (BLUE, "o") if number == 0 else (RED, "s")
-                drawn: dict[str, Any] = {"color": colour, "marker": marker, "capsize": 3, "label": training}
-                intervals(axes, rows, value, x=x, low=low, high=high, **drawn)
-            axes.set(xscale="log", xlabel="eights in training (with 6742 ones)")
-        left.set(ylabel="mean NLL of eights less ones (nats)", title="(a) distance of the means", ylim=(0, None))
-        right.set(ylabel="AUROC of eights against ones", title="(b) AUROC (axis ends at the lowest interval)")
-        left.legend(loc="lower left")
+        figure, (left, right) = plt.subplots(1, 2, figsize=(13, 5), width_ratios=(1, 1.2))
+        ticks = {
+            "none": "0 %",
+            "1": "0.1",
+            "2": "1",
+            "3": "10",
+            "4": "20",
+            "5": "40",
+            "6": "86.8 %",
+            "nothing else": "all",
+        }
+        place = {case: number for number, case in enumerate(ticks)}
+        between = table[table["case"].str.isdigit()]
+        columns = {
+            left: ("distance", "distance_low", "distance_high", between),
+            right: ("auroc", "low", "high", table[table["training"] == "plain"]),
+        }
+        looks = {"8 in 1": (BLUE, "o"), "6 in 3": (GREEN, "^")}
+        for axes, (value, low, high, shown) in columns.items():
+            for number, ((pair, training), rows) in enumerate(shown.groupby(["pair", "training"], sort=False)):
+                colour, marker = looks[pair] if training == "plain" else (RED, "s")
+                label = f"{pair[0]}s among {pair[-1]}s, {training.split(':')[0]}"
+                drawn: dict[str, Any] = {"color": colour, "marker": marker, "capsize": 3, "label": label}
+                intervals(
+                    axes, rows, value, x=rows["case"].map(place) + 0.1 * (number - 1), low=low, high=high, **drawn
+                )
+            some = [case for case in ticks if case in set(shown["case"])]
+            axes.set_xticks([place[case] for case in some], [ticks[case] for case in some])
+            axes.set_xlabel("anomalies in training, of the number of normal images")
+        left.set(ylabel="mean NLL of anomalies less normals (nats)", title="(a) distance of the means")
+        left.axhline(0, color=GREY, lw=1.2, ls="--", zorder=0)
+        left.legend(fontsize=11)
+        right.set(ylabel="AUROC of the anomalous digit", title="(b) AUROC, between both ends", ylim=(-0.03, 1.03))
+        chance(right)
     return figure
 
 

@@ -1,6 +1,6 @@
 """Figures that more than one notebook draws."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -10,7 +10,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from flowlib.figures.style import AUROC_COLOURS, STYLE
+from flowlib.figures.style import AUROC_COLOURS, GREEN, STYLE
 
 AUROC_LABEL = "AUROC (below 0.5: anomalies score as more normal)"
 
@@ -55,15 +55,30 @@ def matrix(values: np.ndarray, names: Sequence[str], title: str = "") -> Figure:
     return figure
 
 
-def samples(rows: Sequence[tuple[str, np.ndarray]], count: int = 10) -> Figure:
-    """Rows of uint8 images ``(N, C, H, W)``, each with its label; one fixed grey scale."""
+def samples(
+    rows: Sequence[tuple[str, np.ndarray]], count: int = 10, outlined: Mapping[str, np.ndarray] | None = None
+) -> Figure:
+    """Rows of uint8 images ``(N, C, H, W)``, each with its label; one fixed grey scale.
+
+    `outlined`: by label, a mask of each image, bool ``(N, H, W)``, framed.
+    """
     with plt.rc_context(STYLE | {"axes.grid": False}):
         figure, grid = plt.subplots(len(rows), count, figsize=(count * 0.95, len(rows) * 1.02), squeeze=False)
         for axes_row, (label, images) in zip(grid, rows, strict=True):
-            for axes, image in zip(axes_row, images[:count], strict=False):
+            for number, (axes, image) in enumerate(zip(axes_row, images[:count], strict=False)):
                 axes.imshow(image[0], cmap="gray", vmin=0, vmax=255)
+                if outlined and label in outlined:
+                    outline(axes, outlined[label][number])
             for axes in axes_row:
                 axes.set(xticks=[], yticks=[])
                 axes.spines[:].set_visible(False)
             axes_row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=11)
     return figure
+
+
+def outline(axes: Axes, mask: np.ndarray) -> None:
+    """Frame a square one pixel outside of it."""
+    rows, columns = np.nonzero(mask)
+    corner = (columns.min() - 1.5, rows.min() - 1.5)
+    width, height = float(np.ptp(columns)) + 3, float(np.ptp(rows)) + 3
+    axes.add_patch(plt.Rectangle(corner, width, height, fill=False, color=GREEN, lw=1.6))

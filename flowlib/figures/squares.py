@@ -7,11 +7,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from flowlib.figures.shared import intervals
-from flowlib.figures.style import BLUE, GREEN, GREY, ORANGE, RED, STYLE
+from flowlib.figures.shared import intervals, outline
+from flowlib.figures.style import BLUE, GREEN, GREY, ORANGE, RED, STYLE, chance
 
 
 def histograms(scores: pd.DataFrame) -> Figure:
@@ -44,34 +43,39 @@ def histograms(scores: pd.DataFrame) -> Figure:
 
 
 def forest(table: pd.DataFrame) -> Figure:
-    """AUROC of each score on squares of each size, black and white. Columns: score, size, colour, auroc, low, high."""
+    """AUROC of each score on squares of each size, black, white and both.
+
+    Columns: score, size, colour, auroc, low, high.
+    """
     with plt.rc_context(STYLE):
         names, sizes = list(table["score"].unique()), list(table["size"].unique())
-        figure, panels = plt.subplots(1, len(sizes), figsize=(13.5, 1.5 + 0.36 * len(names)), sharey=True)
+        figure, panels = plt.subplots(1, len(sizes), figsize=(13.5, 1.5 + 0.44 * len(names)), sharey=True)
         for axes, size in zip(panels, sizes, strict=True):
-            for colour, face, offset in (("black", "#222222", -0.17), ("white", "white", 0.17)):
+            for colour, face, offset in (("black", "#222222", -0.26), ("both", BLUE, 0.0), ("white", "white", 0.26)):
                 rows = table[(table["size"] == size) & (table["colour"] == colour)].set_index("score").loc[names]
                 y = np.arange(len(names)) + offset
                 drawn: dict[str, Any] = {
                     "ls": "",
-                    "marker": "s",
-                    "ms": 6,
-                    "color": "#222222",
+                    "marker": "D" if colour == "both" else "s",
+                    "ms": 5,
+                    "color": BLUE if colour == "both" else "#222222",
                     "mfc": face,
                     "elinewidth": 1.2,
                 }
-                intervals(axes, rows, "auroc", y=y, label=f"{colour} squares", **drawn)
+                label = "both together" if colour == "both" else f"{colour} squares"
+                intervals(axes, rows, "auroc", y=y, label=label, **drawn)
             axes.axvline(0.5, color=GREY, ls="--", lw=1.2, zorder=0)
             axes.set(title=f"{size} squares", xlim=(-0.02, 1.02), xlabel="AUROC")
             axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "", "0.5", "", "1"])
             axes.set_yticks(range(len(names)), names)
         panels[0].set_ylim(len(names) - 0.4, -0.6)
-        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper right", ncols=3)
     return figure
 
 
 def by_contrast(table: pd.DataFrame, moved: pd.DataFrame, spread: float) -> Figure:
-    """(a) AUROC by contrast of the square with its ring; (b) what the square does to the image's NLL.
+    """(a) AUROC, against the same images unmarked, by contrast of the square with its ring; (b) what the square does to
+    the image's NLL.
 
     `table`: score, contrast (middle of the bin, grey levels), auroc, low, high. `moved`: a row a marked shirt:
     ring_contrast, change (nats), colour. `spread`: standard deviation of the NLL of normal test shirts, nats.
@@ -87,7 +91,7 @@ def by_contrast(table: pd.DataFrame, moved: pd.DataFrame, spread: float) -> Figu
             intervals(left, rows, "auroc", x=x, color=colour, marker=marker, capsize=3, label=name)
         left.axhline(0.5, color=GREY, ls="--", lw=1.2, zorder=0)
         left.set(xlabel="contrast of the square with the ring around it (grey levels)", ylabel="AUROC", ylim=(0, 1.02))
-        left.set_title("(a) detection by contrast")
+        left.set_title("(a) detection among the same shirts unmarked")
         left.legend(fontsize=11, loc="lower center", ncols=2, bbox_to_anchor=(0.5, 0))
         for name, face in (("black", "#222222"), ("white", "white")):
             rows = moved[moved["colour"] == name]
@@ -140,14 +144,6 @@ def examples(table: pd.DataFrame, count: int, after: int = 0) -> np.ndarray:
     return np.concatenate([groups[kind][after : after + count] for kind in largest_first if kind in groups])
 
 
-def outline(axes: Axes, mask: np.ndarray) -> None:
-    """Frame the square one pixel outside of it."""
-    rows, columns = np.nonzero(mask)
-    corner = (columns.min() - 1.5, rows.min() - 1.5)
-    width, height = float(np.ptp(columns)) + 3, float(np.ptp(rows)) + 3
-    axes.add_patch(plt.Rectangle(corner, width, height, fill=False, color=GREEN, lw=1.6))
-
-
 def controls(table: pd.DataFrame, bound: float) -> Figure:
     """AUROC of plain NLL under one change at a time, with the claim's `bound`. Columns: change, auroc, low, high."""
     with plt.rc_context(STYLE):
@@ -161,4 +157,48 @@ def controls(table: pd.DataFrame, bound: float) -> Figure:
             where = ("data", "axes fraction")
             axes.annotate(label, (value, 1), (0, 4), where, "offset points", color=colour, ha="center")
         axes.set(xlim=(0, 1), xlabel="AUROC of NLL over all squares")
+    return figure
+
+
+def saved(table: pd.DataFrame) -> Figure:
+    """AUROC of marked and unmarked images that were saved to files. Columns: model, images, auroc, low, high."""
+    with plt.rc_context(STYLE):
+        images = list(table["images"].unique())
+        figure, axes = plt.subplots(figsize=(9, 1.4 + 0.5 * len(images)))
+        looks = ((RED, "s"), (GREEN, "^"))
+        for number, ((model, rows), (colour, marker)) in enumerate(
+            zip(table.groupby("model", sort=False), looks, strict=True)
+        ):
+            y = rows["images"].map(images.index) + 0.24 * (number - 0.5)
+            intervals(axes, rows, "auroc", y=y, ls="", marker=marker, color=colour, ms=7, capsize=4, label=model)
+        axes.set_yticks(range(len(images)), images)
+        axes.invert_yaxis()
+        axes.axvline(0.5, color=GREY, ls="--", lw=1.2, zorder=0)
+        axes.set(xlim=(0, 1.02), xlabel="AUROC against normal test shirts as they are (dashed: chance)")
+        figure.legend(loc="outside upper center", ncols=2)
+    return figure
+
+
+def limits(table: pd.DataFrame, wanted: float, change: float) -> Figure:
+    """(a) what a square adds to the NLL, by its side, and what an AUROC of `wanted` takes; (b) AUROC, by the formula
+    and measured. Columns as `flowlib.experiments.detection.detection_limits`; `change` in nats.
+    """
+    with plt.rc_context(STYLE):
+        figure, (left, right) = plt.subplots(1, 2, figsize=(13, 4.6))
+        drawn: dict[str, Any] = {"x": table["side"], "color": BLUE, "marker": "o", "capsize": 3}
+        intervals(left, table, "change", low="change_low", high="change_high", label="mean change by a square", **drawn)
+        left.axhline(table["spread"].iloc[0], color=GREY, ls=":", lw=1.6, label="standard deviation of normal shirts")
+        left.axhline(change, color=RED, ls="--", lw=1.6, label=f"what an AUROC of {wanted} takes")
+        left.axhline(0, color=GREY, lw=0.8)
+        left.set(ylabel="negative log-likelihood (nats)", title="(a) what a square weighs")
+        left.legend(fontsize=11)
+        intervals(right, table, "auroc", label="measured", **drawn)
+        right.plot(table["side"], table["expected"], color=GREEN, marker="^", ls="--", label="by the formula")
+        right.axhline(wanted, color=RED, ls="--", lw=1.6)
+        chance(right)
+        right.set(ylabel="AUROC of NLL", ylim=(0, 1.02), title="(b) how well it is found")
+        right.legend(fontsize=11, loc="upper center", bbox_to_anchor=(0.5, 0.88))
+        for axes in (left, right):
+            axes.set_xticks(table["side"])
+            axes.set_xlabel("side of the square (pixels)")
     return figure

@@ -1,7 +1,9 @@
 """The ledger: a claim's evidence recorded by its notebook, and every claim with its verdict."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, Protocol
 
 import pandas as pd
 from IPython import get_ipython
@@ -10,17 +12,54 @@ from IPython.display import display
 from flowlib.metrics import Interval
 from flowlib.runtime.files import write_text
 from flowlib.runtime.paths import report_folder
-from flowlib.study.criteria import VERDICTS, Claim, Evidence, verdict
+from flowlib.study.criteria import (
+    ENOUGH_EPOCHS,
+    NOT_RUN,
+    VERDICTS,
+    Claim,
+    Evidence,
+    spoken,
+    verdict,
+    verdict_of_two_states,
+)
 from flowlib.study.pages import render
 from flowlib.study.thesis import CLAIMS
 
-COLUMNS = ["id", "place", "claim", "criterion", "thesis", "measured", "verdict", "figure", "note"]
+COLUMNS = [
+    "id", "place", "claim", "criterion", "amended", "thesis", "measured", "epochs", "verdict", "until 2026-11-26",
+    "figure", "note",
+]  # fmt: skip
+FEW = " †"  # after the epochs of a row whose models saw too few
+
+
+class Training(Protocol):
+    """What `training_epochs` asks of a recipe, such as `flowlib.training.Recipe`."""
+
+    @property
+    def steps(self) -> int: ...
+    @property
+    def batch_size(self) -> int: ...
+
+
+def training_epochs(recipe: Training, images: int | Iterable[int]) -> float:
+    """How often a model of this recipe sees each of so many training images; of several sets, the fewest times."""
+    largest = max(images) if isinstance(images, Iterable) else images
+    return float(recipe.steps * recipe.batch_size / largest)
 
 
 def record(
-    report_dir: str | Path, claim: str, evidence: Evidence, measured: str, figure: str = "", note: str = ""
+    report_dir: str | Path,
+    claim: str,
+    evidence: Evidence,
+    measured: str,
+    figure: str = "",
+    note: str = "",
+    epochs: float | None = None,
 ) -> None:
     """Write the evidence of one claim into a report folder; in a notebook the verdict is shown, too.
+
+    `epochs`: how often the models that carry the row saw each of their training images, the fewest of them; None where
+    no model does.
 
     Raises ValueError for an unknown claim, and KeyError when the evidence lacks a name that the criterion asks for.
     """
@@ -28,36 +67,75 @@ def record(
     judged = verdict(entry, evidence)
     path = report_folder(report_dir) / "claims" / f"{entry.notebook}.{claim}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    row = {"evidence": evidence, "measured": measured, "figure": figure, "note": note}
+    row = {"evidence": evidence, "measured": measured, "figure": figure, "note": note, "epochs": epochs}
     write_text(path, json.dumps(row, indent=1) + "\n")
     if get_ipython() is not None:
-        page = render("verdict.html", claim=entry, verdict=judged, sign=VERDICTS[judged], measured=measured, note=note)
-        display({"text/html": page, "text/plain": f"claim {claim}: {judged}"}, raw=True)
+        shown = {"verdict": spoken(entry, judged), "sign": VERDICTS[judged], "few": few_epochs(entry, epochs)}
+        page = render("verdict.html", claim=entry, measured=measured, note=note, epochs=show_epochs(epochs), **shown)
+        display({"text/html": page, "text/plain": f"claim {claim}: {shown['verdict']}"}, raw=True)
 
 
 def ledger(report_dir: str | Path) -> pd.DataFrame:
-    """One row a claim, text columns id, place, claim, criterion, thesis, measured, verdict, figure, note."""
+    """One row a claim, the text columns `COLUMNS`; "until 2026-11-26" is the verdict by the rule until then, where it
+    was another."""
     rows = []
     for claim in CLAIMS:
-        path = report_folder(report_dir) / "claims" / f"{claim.notebook}.{claim.id}.json"
-        row = {"measured": "", "figure": "", "note": ""}
-        judged = "not run in this profile"
-        if path.exists():
-            found = json.loads(path.read_text(encoding="utf-8"))
-            judged = verdict(claim, {name: Interval(*values) for name, values in found["evidence"].items()})
-            row = {name: found[name] for name in row}
-        rows.append(
-            {
-                "id": claim.id,
-                "place": claim.place,
-                "claim": claim.words,
-                "criterion": claim.criterion,
-                "thesis": claim.thesis,
-                **row,
-                "verdict": judged,
-            }
-        )
+        row = dict.fromkeys(COLUMNS, "") | {
+            "id": claim.id,
+            "place": claim.place,
+            "claim": claim.words,
+            "criterion": claim.criterion,
+        }
+        row |= {"amended": amendment(claim), "thesis": claim.thesis, "verdict": NOT_RUN}
+        if found := recorded(report_dir, claim):
+            judged, before = (rule(claim, found["evidence"]) for rule in (verdict, verdict_of_two_states))
+            few = FEW if few_epochs(claim, found["epochs"]) else ""
+            row |= {name: found[name] for name in ("measured", "figure", "note")}
+            row |= {"epochs": show_epochs(found["epochs"]) + few, "verdict": spoken(claim, judged)}
+            row["until 2026-11-26"] = before if before != judged else ""
+        rows.append(row)
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def evidence_table(report_dir: str | Path) -> pd.DataFrame:
+    """All that the verdicts rest on, a row an interval: claim, evidence, value, low, high, epochs."""
+    rows = [
+        {"claim": claim.id, "evidence": name, **interval._asdict(), "epochs": found["epochs"]}
+        for claim in CLAIMS
+        if (found := recorded(report_dir, claim))
+        for name, interval in found["evidence"].items()
+    ]
+    return pd.DataFrame(rows, columns=["claim", "evidence", "value", "low", "high", "epochs"])
+
+
+def recorded(report_dir: str | Path, claim: Claim) -> dict[str, Any]:
+    """What `record` wrote of a claim; {} where it did not."""
+    path = report_folder(report_dir) / "claims" / f"{claim.notebook}.{claim.id}.json"
+    if not path.exists():
+        return {}
+    found = {"epochs": None} | json.loads(path.read_text(encoding="utf-8"))
+    return found | {"evidence": {name: Interval(*values) for name, values in found["evidence"].items()}}
+
+
+def few_epochs(claim: Claim, epochs: float | None) -> bool:
+    return epochs is not None and epochs < claim.epochs
+
+
+def footnote() -> str:
+    """What the mark beside too few epochs means."""
+    more = [f"{claim.id}: {claim.epochs:g}" for claim in CLAIMS if claim.epochs != ENOUGH_EPOCHS]
+    asked = f" ({', '.join(more)})" if more else ""
+    return f"{FEW.strip()} fewer than {ENOUGH_EPOCHS} epochs{asked}: says little of a trained model"
+
+
+def show_epochs(epochs: float | None) -> str:
+    return "" if epochs is None else f"{epochs:.2g}" if epochs < 10 else f"{epochs:.0f}"
+
+
+def amendment(claim: Claim) -> str:
+    """The first form of a criterion that was changed, in words; "" for one that was not."""
+    changed = claim.amended
+    return f"Until {changed.date}: {changed.first} Changed because {changed.reason}" if changed else ""
 
 
 def find(claim: str) -> Claim:

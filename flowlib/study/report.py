@@ -14,11 +14,16 @@ import pandas as pd
 
 from flowlib.runtime.files import write_text
 from flowlib.study import claims, environment
-from flowlib.study.criteria import VERDICTS
+from flowlib.study.criteria import NOT_RUN, SIMULATED, VERDICTS, verdict_in
 from flowlib.study.pages import render
 
-CLAIM_COLUMNS = ("id", "place", "claim", "criterion", "thesis", "measured", "verdict")
+CLAIM_COLUMNS = ("id", "place", "claim", "criterion", "thesis", "measured", "epochs", "verdict")
 TABLE_ROWS = 30
+RULE_CHANGE = (
+    "Until 2026-11-26 a condition whose interval straddles its bound counted as one that fails. Now it is open, and a "
+    "claim of which no condition holds and none is contradicted is undecided. By the earlier rule these verdicts, of "
+    "the same numbers, were others:"
+)
 
 
 class Exhibit(NamedTuple):
@@ -50,8 +55,7 @@ def write_index(report_dir: Path, ledger: pd.DataFrame | None = None) -> Path:
 
     Arguments
     ---------
-    ledger: one row a claim, text columns id, place, claim, criterion, thesis, measured, verdict, figure, note;
-        `flowlib.study.claims.ledger` of the folder when None.
+    ledger: one row a claim, as `flowlib.study.claims.ledger`, which is taken of the folder when None.
 
     Raises
     ------
@@ -66,7 +70,11 @@ def write_index(report_dir: Path, ledger: pd.DataFrame | None = None) -> Path:
         warnings=failures(manifest),
         columns=CLAIM_COLUMNS,
         claims=ledger.to_dict("records"),
+        rule_change=RULE_CHANGE,
+        changed=rule_changes(ledger).to_dict("records"),
+        footnote=claims.footnote(),
         signs=VERDICTS,
+        verdict_in=verdict_in,
         notebooks=[section(report_dir, name, entry) for name, entry in manifest["notebooks"].items()],
         facts=facts(manifest),
         is_number=is_number,
@@ -102,9 +110,18 @@ def claims_made(report_dir: Path, manifest: dict[str, Any], ledger: pd.DataFrame
 
 
 def verdict_count(ledger: pd.DataFrame) -> str:
-    """One sentence: how many claims, and how many of each verdict."""
-    counts = [f"{(ledger['verdict'] == verdict).sum()} {verdict}" for verdict in VERDICTS]
+    """One sentence: how many claims, how many of each verdict, and how many verdicts no real data carries."""
+    made = ledger["verdict"].map(verdict_in)
+    counts = [f"{(made == verdict).sum()} {verdict}" for verdict in VERDICTS]
+    simulated = ledger["verdict"].str.endswith(SIMULATED).sum()
+    counts[-1] += f"; {simulated} of the verdicts are on simulation only" if simulated else ""
     return f"Of {len(ledger)} claims of the thesis: {', '.join(counts)}."
+
+
+def rule_changes(ledger: pd.DataFrame) -> pd.DataFrame:
+    """The rows whose verdict by the rule until 2026-11-26 was another: id, claim, until 2026-11-26, verdict."""
+    changed = (ledger["verdict"] != NOT_RUN) & (ledger["until 2026-11-26"] != "")
+    return ledger.loc[changed, ["id", "claim", "until 2026-11-26", "verdict"]]
 
 
 def failures(manifest: dict[str, Any]) -> list[str]:

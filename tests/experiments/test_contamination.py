@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from flowlib.experiments.contamination import contaminated, contamination_cases, drift, slope_of_eights
+from flowlib.experiments.contamination import (
+    contaminated,
+    contamination_cases,
+    drift,
+    like_table_1,
+    separated,
+    separation,
+    slope_of_eights,
+    table_1_off,
+)
 
 
 def test_table_1():
@@ -51,3 +60,34 @@ def test_slope_of_eights_is_per_decade_and_resamples_images():
     of_image = np.random.default_rng(0).normal(0, 50, (1, 2, 20))  # moves all cases of an image alike
     nll = of_image - 7.0 * np.array([0.0, 1.0, 2.0])[:, None, None]
     np.testing.assert_allclose(slope_of_eights(nll, np.array([10, 100, 1000])), -7.0)
+
+
+def test_table_1_is_off_in_its_shares_alone():
+    off = table_1_off(6742, 5851)
+    assert [off[name] for name in ("ones", "eights")] == [(0, 0, 0), (0, 0, 0)]
+    assert [round(off[f"case {case}"].value, 1) for case in range(1, 7)] == [0, 0, 0.9, 3.3, 11.4, 40.3]
+    assert table_1_off(6740, 5851)["ones"].value == 2
+
+
+def test_another_pair_is_contaminated_in_the_shares_of_table_1():
+    ones, eights = np.zeros((6742, 1, 1, 1), np.uint8), np.ones((5851, 1, 1, 1), np.uint8)
+    assert [like_table_1(ones, eights, case, 0).sum() for case in range(1, 7)] == [7, 67, 674, 1348, 2696, 5851]
+    assert np.array_equal(like_table_1(ones, eights, 2, 1), contaminated(ones, eights, 67, 1))
+    assert like_table_1(ones[:1000], eights, 6, 0).shape[0] == 1868
+    with pytest.raises(ValueError, match="anomalous images asked for"):
+        like_table_1(ones, eights[:5000], 6, 0)
+
+
+def test_separation_is_a_row_a_model_and_the_cases_are_named_by_their_pair():
+    rng = np.random.default_rng(0)
+    normal, anomalous = rng.normal(size=(2, 50)), rng.normal(3, 1, size=(2, 40))
+    both = {"none": (normal, anomalous), "1": (normal, anomalous + 1), "nothing else": (anomalous, normal)}
+    table = separation({("8 in 1", "plain"): both, ("6 in 3", "plain"): both, ("8 in 1", "trimmed"): both})
+    assert len(table) == 9
+    first = table.iloc[1]
+    assert first[["pair", "training", "case"]].tolist() == ["8 in 1", "plain", "1"]
+    assert first["distance"] == pytest.approx(anomalous.mean() + 1 - normal.mean())
+    assert first["distance_low"] < first["distance"] < first["distance_high"]
+    found = separated(table, "8 in 1")
+    assert list(found) == ["case 1", "6 in 3, case 1"]  # neither the ends nor the trimmed training
+    assert found["case 1"] == tuple(first[["auroc", "low", "high"]])

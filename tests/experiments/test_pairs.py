@@ -7,7 +7,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flowlib.experiments.pairs import class_bootstrap, class_grid, failing_pairs, pair_matrix, pair_table, rule_accuracy
+from flowlib.experiments.pairs import (
+    class_bootstrap,
+    class_grid,
+    failing_pairs,
+    inclusion,
+    pair_matrix,
+    pair_table,
+    rule_accuracy,
+)
 from flowlib.training import Recipe, score, train
 
 NAN = np.nan
@@ -80,13 +88,48 @@ def test_class_bootstrap():
         kept = [values[i, j] for i in drawn for j in drawn if not np.isnan(values[i, j])]
         means += [np.mean(kept)] if kept else []
     assert interval.value == pytest.approx(np.nanmean(values))
-    np.testing.assert_allclose(interval[1:], np.quantile(means, [0.025, 0.975]))
+    middle, stretch = interval.value, (4 / 3) ** 0.5 * 3.182446 / 1.959964  # four classes are few: t with three degrees
+    ends = middle + stretch * (np.quantile(means, [0.025, 0.975]) - middle)
+    np.testing.assert_allclose(interval[1:], np.clip(ends, np.nanmin(values), np.nanmax(values)), rtol=1e-6)
     assert class_bootstrap(values, 50, 7) == interval
     narrow = class_bootstrap(np.tile(values, (5, 5)), resamples=50)
     assert narrow.high - narrow.low < interval.high - interval.low  # 20 classes say more than 4
     pairs = np.full((3, 3), NAN)
     pairs[0, 1] = 1.0
     assert class_bootstrap(pairs, resamples=20) == (1, 1, 1)  # draws without the pair say nothing, and do not warn
+
+
+def test_intervals_over_ten_classes_cover_what_they_say():
+    """Classes that are easy to find, and hard to find others with: what a pair shares with others."""
+    rng = np.random.default_rng(0)
+    covered = []
+    for _ in range(300):
+        values = rng.normal(size=(10, 1)) + rng.normal(size=10) + rng.normal(size=(10, 10))
+        np.fill_diagonal(values, NAN)
+        interval = class_bootstrap(values, resamples=200)
+        covered.append(interval.low <= 0 <= interval.high)
+    assert 0.92 < np.mean(covered) < 0.985
+
+
+def test_a_rule_may_be_of_pairs_and_asked_of_some():
+    matrix = np.array([[NAN, 0.2, 0.9], [0.4, NAN, 0.3], [0.8, 0.5, NAN]])
+    values = np.array([1.0, 2.0, 3.0])
+    more = values[None, :] - values[:, None]
+    assert rule_accuracy(matrix, more) == rule_accuracy(matrix, values)
+    some = np.array([[True, True, False], [False, True, True], [False, True, True]])
+    assert rule_accuracy(matrix, more, asked=some).value == 1  # 0 -> 1 and 1 -> 2 fail as said, 2 -> 1 does not
+    assert rule_accuracy(matrix, -more, asked=some).value == 0
+
+
+def test_inclusion_is_the_share_of_ink_within_the_other():
+    bar = np.zeros((2, 1, 6, 6), np.uint8)
+    bar[..., 2] = 200
+    cross = bar.copy()
+    cross[..., 2, :] = 200
+    found = inclusion([bar, cross])
+    assert found[1, 0] == 1  # the bar lies within the cross
+    assert found[0, 1] == pytest.approx(6 / 11)
+    assert inclusion([bar // 2, cross])[0, 1] == pytest.approx(3 / 11)  # ink that is half as dark includes half
 
 
 def test_failing_pairs_and_those_that_fail_one_way():

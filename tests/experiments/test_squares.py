@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.ndimage import binary_dilation
 
 from flowlib import Glow
-from flowlib.experiments import local_ratio, squares
+from flowlib.experiments import detection, local_ratio, squares
 from flowlib.metrics import auroc, auroc_difference, auroc_interval
 from flowlib.training import Recipe, train_and_score
 
@@ -204,17 +204,17 @@ def test_controlled_runs_change_one_choice_each():
 
 
 def test_tables_of_squares_take_the_squares_they_name():
-    table = squares.by_size_and_colour({"one": (NORMAL, FOUND), "seedless": (NORMAL[0], FOUND[0])}, SQUARES)
+    table = detection.by_size_and_colour({"one": (NORMAL, FOUND), "seedless": (NORMAL[0], FOUND[0])}, SQUARES)
     assert len(table) == 2 * 4 * 3
     row = table[(table["score"] == "one") & (table["size"] == "3x3") & (table["colour"] == "white")].iloc[0]
     expected = auroc_interval(NORMAL, FOUND[:, [3, 9]], resamples=400)
     assert tuple(row[["auroc", "low", "high"]]) == expected
-    difference = squares.differences_by_size((NORMAL, FOUND), (NORMAL, -FOUND), SQUARES)
+    difference = detection.differences_by_size((NORMAL, FOUND), (NORMAL, -FOUND), SQUARES)
     fours = FOUND[:, [4, 5, 10, 11]]
     assert difference["4x4"] == auroc_difference((NORMAL, fours), (NORMAL, -fours))
-    contrast = squares.by_contrast({"one": (NORMAL, FOUND)}, SQUARES)
+    contrast = detection.by_contrast({"one": (NORMAL, FOUND)}, SQUARES)  # NORMAL: the same images unmarked
     assert contrast[["contrast", "squares"]].to_numpy().tolist() == [[16, 5], [48, 5], [224, 2]]
-    assert contrast["auroc"].iloc[2] == auroc_interval(NORMAL, FOUND[:, 10:]).value
+    assert contrast["auroc"].iloc[2] == auroc_interval(NORMAL[:, 10:], FOUND[:, 10:]).value
 
 
 def test_window_scores_choose_on_held_out_images_alone():
@@ -228,15 +228,15 @@ def test_window_scores_choose_on_held_out_images_alone():
 
 def test_control_table_and_map_table():
     runs = {"as above": [{"normal": NORMAL[0], "marked": FOUND[0]}, {"normal": NORMAL[1], "marked": FOUND[1]}]}
-    row = squares.control_table(runs).iloc[0]
+    row = detection.control_table(runs).iloc[0]
     assert row["nll of normal shirts"] == NORMAL.mean()
     assert tuple(row[["auroc", "low", "high"]]) == auroc_interval(NORMAL, FOUND)
     masks = np.zeros((3, 8, 8), bool)
     masks[:, 2:4, 2:4] = True
     perfect = np.broadcast_to(masks.astype(float), (2, 3, 8, 8))
-    table = squares.map_table({"sees": (np.zeros((2, 5, 8, 8)), perfect)}, masks)
+    table = detection.map_table({"sees": (np.zeros((2, 5, 8, 8)), perfect)}, masks)
     assert table[["pixel_auroc", "lowest seed", "aupro", "high"]].to_numpy().tolist() == [[1, 1, 1, 1]]
-    changed = squares.where_it_changes(5 * perfect, masks)
+    changed = detection.where_it_changes(5 * perfect, masks)
     assert changed["value"].tolist() == [20, 0]
 
 
@@ -248,3 +248,66 @@ def test_untrained_scores_measure_the_distance_from_held_out_images():
     level, distance = found["mean grey level"], found["mean grey level, distance from mean"]
     np.testing.assert_allclose(distance[1], abs(level[1] - images[:10].mean((1, 2, 3)).mean()), rtol=1e-6)
     assert (found["PCA reconstruction"][1] > found["PCA reconstruction"][0].max()).all()
+
+
+def test_files_of_png_keep_images_and_those_of_jpeg_do_not():
+    images = np.random.default_rng(0).integers(0, 256, (3, 1, 28, 28), dtype=np.uint8)
+    assert np.array_equal(squares.saved_again(images, "PNG"), images)
+    lossy = squares.saved_again(images, "JPEG")
+    assert (lossy.dtype, lossy.shape) == (np.uint8, images.shape)
+    assert 1 < np.abs(lossy.astype(int) - images).mean() < 60
+    fine = squares.saved_again(images, "JPEG", quality=95)
+    assert np.abs(fine.astype(int) - images).mean() < np.abs(lossy.astype(int) - images).mean()
+    assert np.array_equal(squares.saved_again(images, "JPEG"), lossy)
+    with pytest.raises(ValueError, match="uint8"):
+        squares.saved_again(images.astype(float), "PNG")
+
+
+def marked_garments() -> squares.Marked:
+    images = np.tile(garments(30), (1, 1, 3, 3))[:, :, :28, :28]
+    marked = images.copy()
+    marked[:, :, 5:8, 5:8] = 255
+    masks = (marked != images)[:, 0]
+    return squares.Marked(images, images, images, images, images, marked, masks, pd.DataFrame())
+
+
+def test_sets_of_saved_images_are_those_they_are_called():
+    of = marked_garments()
+    sets = squares.saved_sets(of)
+    assert np.array_equal(sets["marked"], sets["marked, saved as PNG"])
+    assert np.array_equal(sets["marked, saved as JPEG"], squares.saved_again(of.marked, "JPEG"))
+    assert np.array_equal(sets["unmarked, saved as JPEG"], squares.saved_again(of.unmarked, "JPEG"))
+    scores = {"model": {name: np.tile(images.mean((1, 2, 3)), (2, 1)) for name, images in sets.items()}}
+    normal = {"model": np.tile(of.normal.mean((1, 2, 3)), (2, 1))}
+    table = detection.saved_table(scores, normal).set_index("images")
+    assert list(table.index) == list(sets)
+    expected = auroc_interval(normal["model"], scores["model"]["marked"])
+    assert tuple(table.loc["marked", ["auroc", "low", "high"]]) == expected
+
+
+def test_larger_squares_mark_every_unmarked_image():
+    of = marked_garments()
+    found = squares.larger_squares(of)
+    assert list(found) == ["2x2", "3x3", "4x4", "6x6", "8x8", "10x10", "12x12"]
+    for size, images in found.items():
+        changed = (images != of.unmarked)[:, 0].sum((1, 2))
+        assert changed.min() > 0
+        assert changed.max() <= int(size.split("x")[0]) ** 2
+
+
+def test_the_formula_of_the_limit_is_the_auroc_of_shifted_normals():
+    rng = np.random.default_rng(0)
+    normal, unmarked = 400 * rng.normal(size=(2, 4000)), 400 * rng.normal(size=(2, 3000))
+    larger = {f"{side}x{side}": unmarked + 20 * side for side in (2, 10, 40)}
+    limits = detection.detection_limits(normal, unmarked, larger)
+    assert limits["change"].tolist() == pytest.approx([40, 200, 800])
+    assert limits["spread"].iloc[0] == pytest.approx(400, rel=0.03)
+    assert limits["expected"].to_numpy() == pytest.approx(limits["auroc"].to_numpy(), abs=0.02)
+    needed = detection.smallest_change(400)
+    assert needed == pytest.approx(1.8124 * 400, abs=0.1)
+    exact = detection.detection_limits(normal, unmarked, {"9x9": unmarked + needed})
+    assert exact["expected"].iloc[0] == pytest.approx(0.9, abs=0.01)
+    assert detection.smallest_found(limits, "auroc") == "40x40"
+    assert detection.smallest_found(limits.iloc[:2], "auroc") == "none up to 10x10"
+    wavering = limits.assign(auroc=[0.95, 0.5, 0.95])
+    assert detection.smallest_found(wavering, "auroc") == "40x40"  # from which on all are found

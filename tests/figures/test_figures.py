@@ -63,17 +63,28 @@ def test_nll_of_contamination():
 
 
 def test_separation_of_contamination():
+    groups = [("8 in 1", "plain"), ("6 in 3", "plain"), ("8 in 1", "trimmed: 10% of each batch left out")]
     rows = [
-        {"training": training, "eights": count, "distance": 50.0, "distance_low": 40.0, "distance_high": 55.0}
+        {
+            "pair": pair,
+            "training": training,
+            "case": case,
+            "distance": 50.0,
+            "distance_low": 40.0,
+            "distance_high": 55.0,
+        }
         | {"auroc": 0.9, "low": 0.85, "high": 0.95}
-        for training in ("plain", "trimmed")
-        for count in (7, 67)
+        for pair, training in groups
+        for case in (("1", "6") if training != "plain" else ("none", "1", "6", "nothing else"))
     ]
     figure = contamination.separation_of_contamination(pd.DataFrame(rows))
-    x = "eights in training (with 6742 ones)"
-    assert labels(figure) == [(x, "mean NLL of eights less ones (nats)"), (x, "AUROC of eights against ones")]
-    assert "plain" in texts(figure)
-    assert "trimmed" in texts(figure)
+    x = "anomalies in training, of the number of normal images"
+    assert labels(figure) == [(x, "mean NLL of anomalies less normals (nats)"), (x, "AUROC of the anomalous digit")]
+    for legend in ("8s among 1s, plain", "6s among 3s, plain", "8s among 1s, trimmed"):
+        assert legend in texts(figure)
+    ticks = [[label.get_text() for label in axes.get_xticklabels()] for axes in figure.axes]
+    assert ticks == [["0.1", "86.8 %"], ["0 %", "0.1", "86.8 %", "all"]]  # the ends are of AUROC alone
+    assert figure.axes[1].get_ylim() == (-0.03, 1.03)
 
 
 def test_two_classes():
@@ -155,7 +166,7 @@ def test_treatments(start: float):
     )
     figure = black_pixels.treatments(table)
     assert labels(figure) == [("", "AUROC of the anomalous class")]
-    assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == ["as they are", "cropped", "inverted"]
+    assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == ["as\nthey are", "cropped", "inverted"]
 
 
 RANKED = pd.DataFrame(
@@ -210,6 +221,44 @@ def test_samples():
     assert all(image.get_clim() == (0, 255) for axes in figure.axes for image in axes.images)  # one grey scale
     assert sum(len(axes.images) for axes in figure.axes) == 5
     assert [axes.get_ylabel() for axes in figure.axes[::3]] == ["shirts", "coats"]
+
+
+def test_squares_in_samples_are_framed():
+    images, masks = np.zeros((2, 1, 8, 8), np.uint8), np.zeros((2, 8, 8), bool)
+    masks[:, 2:4, 3:5] = True
+    figure = shared.samples([("before", images), ("marked", images)], 2, {"marked": masks})
+    frames = [[patch.get_bbox().bounds for patch in axes.patches] for axes in figure.axes]
+    assert frames == [[], [], [(1.5, 0.5, 4, 4)], [(1.5, 0.5, 4, 4)]]
+
+
+def test_every_size_shows_black_white_and_both():
+    rows = [
+        {"score": score, "size": size, "colour": colour, "auroc": 0.5, "low": 0.4, "high": 0.6}
+        for score in ("one", "other")
+        for size in ("all", "2x2")
+        for colour in ("both", "black", "white")
+    ]
+    figure = squares.forest(pd.DataFrame(rows))
+    assert [len(axes.get_legend_handles_labels()[1]) for axes in figure.axes] == [3, 3]
+    assert "both together" in texts(figure)
+
+
+def test_what_was_saved_and_what_can_be_found():
+    rows = [
+        {"model": model, "images": images, "auroc": 0.6, "low": 0.5, "high": 0.7}
+        for model in ("Glow", "convolutional autoencoder")
+        for images in ("marked", "marked, saved as JPEG")
+    ]
+    figure = squares.saved(pd.DataFrame(rows))
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["marked", "marked, saved as JPEG"]
+    table = pd.DataFrame({"size": ["2x2", "4x4"], "side": [2, 4], "change": [5.0, 20], "spread": 100.0})
+    table = table.assign(change_low=table["change"] - 1, change_high=table["change"] + 1, expected=0.5)
+    figure = squares.limits(table.assign(auroc=0.5, low=0.4, high=0.6), 0.9, 181.0)
+    assert "what an AUROC of 0.9 takes" in texts(figure)
+    assert labels(figure) == [
+        ("side of the square (pixels)", "negative log-likelihood (nats)"),
+        ("side of the square (pixels)", "AUROC of NLL"),
+    ]
 
 
 def test_save_writes_figure_caption_and_table(tmp_path: Path):

@@ -22,7 +22,7 @@ from conftest import PATIENCE
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from flowlib import __main__
-from flowlib.study import publication, report, runner
+from flowlib.study import claims, publication, report, runner
 from flowlib.study.parameters import StudyError, plan
 from flowlib.study.report import ReportError
 
@@ -57,12 +57,14 @@ os.replace("pids.txt.new", "pids.txt")
 time.sleep(600)"""
 LEDGER = pd.DataFrame(
     [
-        ["1", "4.1", "ones | stay", "slope > 0", "yes", "0.3 [0.2, 0.4]", "reproduced", "01_curve.png", "2 seeds"],
-        ["2", "4.1", "eights <fall>", "slope < 0", "yes", "0.1 [-1, 1]", "partly", "", ""],
-        ["3", "4.2", "squares", "AUROC > 0.9", "yes", "", "not run in this profile", "03_squares.png", ""],
+        ["1", "4.1", "ones | stay", "slope > 0", "slope < 1 once", "yes", "0.3 [0.2, 0.4]", "0.4 †", "reproduced", "",
+         "01_curve.png", "2 seeds"],
+        ["2", "4.1", "eights <fall>", "slope < 0", "", "yes", "0.1 [-1, 1]", "", "undecided, on simulation only",
+         "not reproduced", "", ""],
+        ["3", "4.2", "squares", "AUROC > 0.9", "", "yes", "", "", "not run in this profile", "", "03_squares.png", ""],
     ],
-    columns=["id", "place", "claim", "criterion", "thesis", "measured", "verdict", "figure", "note"],
-)
+    columns=claims.COLUMNS,
+)  # fmt: skip
 
 
 def write_notebook(
@@ -347,7 +349,16 @@ def test_index_and_publication(finished: Path):
     assert [*manifest["notebooks"]] == ["01_good"]  # and none that was recorded once and has been removed since
 
     index = report.write_index(finished / "reports/quick", LEDGER).read_text()
-    assert "Of 3 claims of the thesis: 1 reproduced, 1 partly, 0 not reproduced, 1 not run in this profile." in index
+    count = (
+        "Of 3 claims of the thesis: 1 reproduced, 0 partly, 0 not reproduced, 1 undecided, 1 not run in this profile; "
+        "1 of the verdicts are on simulation only."
+    )
+    assert count in index
+    assert '<tr class="undecided">' in index
+    assert "? undecided, on simulation only" in index
+    assert "<i>slope &lt; 1 once</i>" in index
+    assert "<td>not reproduced</td><td>undecided, on simulation only</td>" in index
+    assert claims.footnote() in index
     assert "eights &lt;fall&gt;" in index
     assert 'href="#01_curve"' in index
     assert 'id="01_curve"' in index
@@ -361,18 +372,21 @@ def test_index_and_publication(finished: Path):
     front.write_text("# Study\n<!-- claims -->\nold rows\n<!-- /claims -->\nend\n")
     readme = publication.publish("quick", finished, LEDGER)
     text = readme.read_text()
-    assert front.read_text().startswith("# Study\n<!-- claims -->\nOf 3 claims of the thesis: 1 reproduced, 1 partly")
+    assert front.read_text().startswith(f"# Study\n<!-- claims -->\n{count}\n")
     assert (
         "measured</summary>\n\n| the thesis says |" in front.read_text()
     )  # Markdown inside HTML needs the blank lines
-    assert "| ones \\| stay | 0.3 \\[0.2, 0.4\\] | ● reproduced |\n" in front.read_text()
-    assert front.read_text().endswith("|\n\n</details>\n<!-- /claims -->\nend\n")
+    assert "| ones \\| stay | 0.3 \\[0.2, 0.4\\] | 0.4 † | ● reproduced |\n" in front.read_text()
+    assert front.read_text().endswith("model.\n\n</details>\n<!-- /claims -->\nend\n")
     assert not any(gone in front.read_text() for gone in ("old rows", "squares"))  # and no claim that was not run
     assert readme == finished / "reports/README.md"
     assert (
-        r"| 1 | 4.1 | ones \| stay | slope > 0 | yes | 0.3 \[0.2, 0.4\] (2 seeds) [figure](figures/01_curve.png) |"
-        in text
-    )
+        r"| 1 | 4.1 | ones \| stay | slope > 0 *slope &lt; 1 once* | yes | 0.3 \[0.2, 0.4\] (2 seeds) "
+        "[figure](figures/01_curve.png) | 0.4 † | ● reproduced |"
+    ) in text
+    assert "| 2 | eights &lt;fall> | not reproduced | undecided, on simulation only |" in text
+    assert "[table](tables/claims.csv)" in text
+    assert (finished / "reports/tables/claims.csv").read_text() == "claim,evidence,value,low,high,epochs\n"
     assert "](figures/01_curve.png)" in text
     assert "([table](tables/01_curve.csv))" in text
     assert "eights &lt;fall>" in text

@@ -1,8 +1,9 @@
 """The three failures that the thesis saw (Fig. 14), each measured on the frames that can show it.
 
-Reflections: normal pixels in a specular reflection against the other normal pixels of the frame. Borders: small defects
-inside one patch of the thesis's grid against such that lie across a border. Black shadow: pixels of missing metal that
-show black against the normal pixels of the frame. Frames are given by their place among the test frames, throughout.
+Reflections: metal in a specular reflection against the other metal of a normal frame. Borders: small defects inside one
+patch of the thesis's grid against such that lie across a border, at equal size. Black shadow: pixels of missing pieces
+that show black against the pixels of the frame without a defect. Frames are given by their place among the test frames,
+throughout.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,8 @@ from flowlib.metrics import Interval, slope_interval
 from flowlib.simulator.dataset import REFLECTION, SHADOW
 from flowlib.study import claims
 
+METAL, MISSING = 0, "missing_piece"  # of `Shot.regions`, neither reflection nor shadow; of `Shot.label`
+ALARMS = 0.05  # of the pixels without a defect, at which recall is taken
 GLINT, BLACK = 30, 10  # pixels that a frame must have in a reflection, and of missing metal that show black
 
 
@@ -29,15 +32,18 @@ class Compared(NamedTuple):
 
 
 def reflections(shots: Sequence[Shot]) -> Compared:
-    """Normal frames with `GLINT` pixels or more in a specular reflection: these pixels, and the others."""
+    """Normal frames with `GLINT` pixels or more in a specular reflection: these pixels, and the metal outside of them,
+    without the black that lies behind blades."""
     places = [i for i, one in enumerate(shots) if one.label == "good" and (one.regions == REFLECTION).sum() >= GLINT]
-    glints = [shots[i].regions == REFLECTION for i in places]
-    return Compared(places, glints, [~glint for glint in glints])
+    return Compared(
+        places, [shots[i].regions == REFLECTION for i in places], [shots[i].regions == METAL for i in places]
+    )
 
 
 def black_shadows(shots: Sequence[Shot]) -> Compared:
-    """Frames with `BLACK` defective pixels or more in black shadow: these pixels, and those without a defect."""
-    black = [one.mask & (one.regions == SHADOW) for one in shots]
+    """Frames of missing pieces with `BLACK` defective pixels or more in black shadow: these pixels, and those without a
+    defect."""
+    black = [one.mask & (one.regions == SHADOW) & (one.label == MISSING) for one in shots]
     places = [i for i, pixels in enumerate(black) if pixels.sum() >= BLACK]
     return Compared(places, [black[i] for i in places], [~shots[i].mask for i in places])
 
@@ -48,8 +54,22 @@ def within(compared: Compared, maps: Sequence[Sequence[np.ndarray]]) -> np.ndarr
     return np.stack([within_image([of_seed[i] for i in places], inside, outside) for of_seed in maps])
 
 
+def recall_within(
+    compared: Compared, maps: Sequence[Sequence[np.ndarray]], false_positives: float = ALARMS
+) -> np.ndarray:
+    """Share of the pixels in question that score above what a rate of those compared with exceed, ``(S, n)``."""
+
+    def recall(values: np.ndarray, inside: np.ndarray, outside: np.ndarray) -> float:
+        return float((values[inside] > np.quantile(values[outside], 1 - false_positives)).mean())
+
+    places, inside, outside = compared
+    return np.array(
+        [[recall(of_seed[i], a, b) for i, a, b in zip(places, inside, outside, strict=True)] for of_seed in maps]
+    )
+
+
 def mean_within(compared: Compared, values: np.ndarray, shots: Sequence[Shot]) -> Interval:
-    """Mean of what `within` gives."""
+    """Mean of what `within` or `recall_within` gives."""
     return shares(values, [shots[i] for i in compared.places])
 
 
@@ -61,19 +81,31 @@ def small_defects(shots: Sequence[Shot]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def border_gap(overlaps: np.ndarray, shots: Sequence[Shot]) -> Interval | None:
-    """Mean overlap of small defects inside one patch less that of those across a border, with its interval over blades.
+    """Mean overlap of small defects inside one patch less that of those across a border, at equal size, with its
+    interval over blades.
 
     `overlaps` ``(n,)`` of all test frames, at the thesis's stride. The difference of two means is the slope on which of
-    the two it is. None where either is missing, or under three blades have any.
+    the two it is; what both owe to the logarithm of the number of pixels is taken off. None where either is missing,
+    under three blades have any, or size alone tells the two apart.
     """
     inside, across = small_defects(shots)
     small = np.concatenate([inside, across])
     of_small = blades([shots[i] for i in small])
     if not (len(inside) and len(across)) or len(np.unique(of_small)) < 3:
         return None
-    is_inside = np.isin(small, inside).astype(float)
-    value, low, high = slope_interval(is_inside, overlaps[small], clusters=of_small)
+    size = np.log([shots[i].mask.sum() for i in small])
+    is_inside, overlap = (without(size, values) for values in (np.isin(small, inside).astype(float), overlaps[small]))
+    if np.ptp(is_inside) < 1e-9:
+        return None
+    value, low, high = slope_interval(is_inside, overlap, clusters=of_small)
     return Interval(value, max(low, -1.0), min(high, 1.0))
+
+
+def without(size: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Values less their least-squares line on `size`, both ``(n,)``."""
+    centred = size - size.mean()
+    slope = centred @ values / (centred @ centred) if np.ptp(size) > 1e-9 else 0.0
+    return values - slope * centred
 
 
 # --- what notebook 05 tells and shows --------------------------------------------------------------------------------
@@ -87,7 +119,7 @@ def table(found: Mapping[str, Sequence[Sequence[np.ndarray]]], shots: Sequence[S
     rows = []
     for name, compared in (
         ("reflections (normal; lower is better)", reflections(shots)),
-        ("black shadow of missing metal", black_shadows(shots)),
+        ("black shadow of missing pieces", black_shadows(shots)),
     ):
         if compared.places:
             means = {m: mean_within(compared, within(compared, maps), shots) for m, maps in found.items()}

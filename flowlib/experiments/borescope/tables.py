@@ -77,6 +77,12 @@ def groups(found: Mapping[str, Scored], parts: Parts, resamples: int = 200) -> p
     return pd.DataFrame(rows)
 
 
+def of_groups(table: pd.DataFrame, method: str, names: Sequence[str]) -> dict[str, Interval]:
+    """AUROC of a method on those of the groups that the table of `groups` has."""
+    rows = table[(table["method"] == method) & table["group"].isin(names)]
+    return {row.group: Interval(row.auroc, row.low, row.high) for row in rows.itertuples()}
+
+
 def lowest_kind(table: pd.DataFrame, method: str, kinds: Sequence[str]) -> tuple[str, Interval]:
     """The kind of defect that a method finds worst, from the table of `groups`, and its AUROC."""
     rows = table[table["method"] == method].set_index("group").loc[list(kinds)]
@@ -113,9 +119,9 @@ def overlaps_of(maps: Sequence[np.ndarray], shots: Sequence[Shot]) -> np.ndarray
     return frame_overlaps(maps, [one.mask for one in shots])
 
 
-def overlap_gain(first: np.ndarray, second: np.ndarray, shots: Sequence[Shot]) -> Interval:
-    """`first` less `second`, each of `overlaps_of`: mean over the shots with a defect."""
-    return differences((first - second)[None], shots, has_defect(shots))
+def overlap_gain(first: np.ndarray, second: np.ndarray, shots: Sequence[Shot], places: Sequence[int]) -> Interval:
+    """`first` less `second`, each of `overlaps_of`: mean over the shots at some places."""
+    return differences((first - second)[None], shots, np.isin(np.arange(len(shots)), places).astype(float))
 
 
 def has_defect(shots: Sequence[Shot]) -> np.ndarray:

@@ -35,6 +35,9 @@ def test_reflections_are_of_normal_frames_with_enough_of_one():
     assert found.places == [1]
     assert found.inside[0].sum() == 30
     assert (found.inside[0] ^ found.outside[0]).all()
+    dark = with_regions(shots()[1], SHADOW, slice(50, 60), slice(0, 96))
+    (metal,) = failures.reflections([dark]).outside
+    assert metal.sum() == 64 * 96 - 30 - 960  # what shows black between blades is no metal
 
 
 def test_black_shadow_is_of_missing_metal_against_what_is_whole():
@@ -43,6 +46,20 @@ def test_black_shadow_is_of_missing_metal_against_what_is_whole():
     assert found.places == [5]
     assert found.inside[0].sum() == 10
     assert np.array_equal(found.outside[0], ~given[5].mask)  # neither the rest of the defect
+    assert failures.black_shadows([given[5]._replace(label="nick")]).places == []  # only of missing pieces
+
+
+def test_recall_counts_the_black_pixels_above_what_a_rate_of_the_others_exceed():
+    given = shots()
+    black = failures.black_shadows(given)
+    blind = [np.random.default_rng(0).normal(size=one.mask.shape) for one in given]
+    high = [10.0 * (one.regions == SHADOW) * one.mask for one in given]
+    half = [values.copy() for values in high]
+    rows, columns = np.nonzero(black.inside[0])
+    half[5][rows[:5], columns[:5]] = 0
+    found = failures.recall_within(black, [high, half, [-values for values in high], blind])
+    assert found[:3].tolist() == [[1.0], [0.5], [0.0]]
+    assert failures.recall_within(black, [blind], 1.0)[0, 0] > 0.8  # any pixel is above the lowest
 
 
 def test_the_measure_of_a_subset_is_the_mean_auroc_of_its_frames():
@@ -83,6 +100,18 @@ def test_the_border_gap_is_of_the_small_defects():
     assert swapped.value == pytest.approx(-gap.value)
 
 
+def test_the_gap_is_at_equal_size():
+    """Overlap grows with size alone, and what lies across a border is larger: no gap is left."""
+    boxes = [(2, 4 + i % 5, 2, 10) for i in range(12)] + [(28, 34 + i % 5, 2, 20) for i in range(12)]
+    given = [frame("crack", i, box) for i, box in enumerate(boxes)]
+    size = np.log([one.mask.sum() for one in given])
+    overlaps = 0.1 * size
+    assert overlaps[:12].mean() < overlaps[12:].mean() - 0.05
+    gap = failures.border_gap(overlaps, given)
+    assert gap == pytest.approx((0, 0, 0), abs=1e-9)
+    assert failures.border_gap(overlaps + 0.3 * (np.arange(24) < 12), given).value == pytest.approx(0.3)
+
+
 @pytest.mark.parametrize(("inside", "across"), [(5, 0), (0, 5), (0, 0)])
 def test_there_is_no_gap_without_both_kinds(inside, across):
     given = small(inside, across)
@@ -110,7 +139,7 @@ def test_the_table_leaves_out_what_no_frame_shows():
     assert [text[:4] for text in table["sees"]] == ["0.50", "1.00"]
     few = given[2:]
     assert failures.table({"blind": [[0.0 * one.mask for one in few]]}, few).iloc[:, 0].tolist() == [
-        "black shadow of missing metal"
+        "black shadow of missing pieces"
     ]
 
 

@@ -65,6 +65,8 @@ def test_groups_are_kinds_and_sizes():
         Interval(*table.loc[1, ["auroc", "low", "high"]]),
     )
     assert tables.lowest_kind(table, "m", ["crack"])[0] == "crack"
+    of_sizes = tables.of_groups(table, "m", ["under 100 pixels", "100 to 999 pixels"])
+    assert of_sizes == {"under 100 pixels": Interval(*table.loc[2, ["auroc", "low", "high"]])}  # of those there are
 
 
 def test_strides_tell_cost_quality_and_agreement():
@@ -82,7 +84,11 @@ def test_strides_tell_cost_quality_and_agreement():
 def test_overlaps_count_frames_with_a_defect_alone():
     overlaps = tables.overlaps_of(perfect(PARTS.tested), PARTS.tested)
     assert overlaps.tolist() == pytest.approx([0] * N + [1] * M)
-    assert tables.overlap_gain(overlaps, 0.25 * overlaps, PARTS.tested).value == pytest.approx(0.75)
+    some = [N, N + 2]
+    assert tables.overlap_gain(overlaps, 0.25 * overlaps, PARTS.tested, some).value == pytest.approx(0.75)
+    changed = overlaps.copy()
+    changed[N + 1] = 0.0  # of none of the places
+    assert tables.overlap_gain(changed, 0.25 * overlaps, PARTS.tested, some).value == pytest.approx(0.75)
     assert tables.has_defect([frame(), frame("crack", 1, (0, 2, 0, 2))]).tolist() == [0, 1]
 
 

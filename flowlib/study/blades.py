@@ -1,0 +1,120 @@
+"""The claims that notebooks 05 and 08 judge: damage on blades (thesis 5), simulated but for the last."""
+
+from flowlib.study.criteria import Amendment, Claim, above, below, both
+
+BORESCOPE, FEATURES = "05_borescope", "08_features"
+AMENDED = "2026-11-26"
+
+OF_BLADES = [
+    Claim(
+        "5.1",
+        "abstract; 5; 6",
+        "The flow-based approach can be used on borescope images and finds the anomaly precisely.",
+        "Fig. 13",
+        "Image AUROC and pixel AUROC of the NLL map above 0.8.",
+        BORESCOPE,
+        above(0.8),
+        simulated=True,
+    ),
+    Claim(
+        "5.2",
+        "5, Fig. 14",
+        "Reflections are detected as anomalies.",
+        "two pictures",
+        "AUROC of metal in reflections against other normal metal of the same frame above 0.75.",
+        BORESCOPE,
+        above(0.75),
+        simulated=True,
+        amended=Amendment(
+            "AUROC of normal pixels in reflections against other normal pixels above 0.75.",
+            AMENDED,
+            "against all other pixels, most of them black background, whatever is bright passes.",
+        ),
+    ),
+    Claim(
+        "5.3",
+        "5, Fig. 14; 6",
+        "An anomaly that lies across a patch border is missed.",
+        "three pictures",
+        "At stride 32, the region overlap of small defects inside one patch less that of small defects across a "
+        "border, at equal size, is above 0.",
+        BORESCOPE,
+        above(0.0),
+        simulated=True,
+        amended=Amendment(
+            "At stride 32, the region overlap of defects inside one patch less that of defects across a border is "
+            "above 0.",
+            AMENDED,
+            "larger defects cross borders more often, and size alone changes the overlap.",
+        ),
+    ),
+    Claim(
+        "5.4",
+        "5, Fig. 14; 6",
+        "Black shadow that shows behind a missing piece is not identified as an anomaly.",
+        "one picture",
+        "Of the pixels of missing pieces that show black, less than one half score above what 5 % of the same "
+        "frame's pixels without a defect exceed.",
+        BORESCOPE,
+        below(0.5),
+        simulated=True,
+        amended=Amendment(
+            "Pixel AUROC of missing pieces that show black below 0.5.",
+            AMENDED,
+            "it took any kind of damage, though the claim is of missing pieces, and not identified means a low "
+            "recall at a low rate of false positives, not an AUROC below one half.",
+        ),
+    ),
+    Claim(
+        "5.5",
+        "5",
+        "A smaller stride finds what falls on borders, at the cost of response time.",
+        "100 patches at 320x320",
+        "Region overlap of small defects across a border at stride 8 less that at stride 32, and the ratio of the "
+        "times less 1, above 0.",
+        BORESCOPE,
+        above(0.0),
+        simulated=True,
+        amended=Amendment(
+            "Region overlap at stride 8 less that at stride 32, and the ratio of their times less 1, above 0.",
+            AMENDED,
+            "it took defects of any place, though the claim is of those on borders.",
+        ),
+    ),
+    Claim(
+        "5.6",
+        "2",
+        "The failure of likelihood on other data (Nalisnick 2018) is unlikely here: normal and anomaly are similar.",
+        "assumed",
+        "Image AUROC of NLL above 0.5 over all kinds of defect together.",
+        BORESCOPE,
+        above(0.5),
+        simulated=True,
+        amended=Amendment(
+            "The lowest image AUROC of NLL over the kinds of defect is above 0.5.",
+            AMENDED,
+            "the lowest of seven kinds, each of a few blades, lies below one half by chance (expected 0.33 where all "
+            "are 0.5).",
+        ),
+    ),
+    Claim(
+        "5.7",
+        "abstract; 5; 6",
+        "The flow-based approach finds the anomaly precisely, on pictures of real parts.",
+        "Fig. 13",
+        "Image AUROC of Glow's NLL of patches above 0.8 on solar cells, the score the detector's: the mean of the "
+        "map's highest tenth.",
+        FEATURES,
+        above(0.8),
+    ),
+    Claim(
+        "5.8",
+        "5, Fig. 14",
+        "The model performs well in detecting small anomalies, and may miss bigger ones.",
+        "two pictures",
+        "Image AUROC of defects of under 100 pixels above 0.8, and of those of 1000 and more below 0.8.",
+        BORESCOPE,
+        both(above(0.8, "under 100 pixels"), below(0.8, "1000 up pixels")),
+        simulated=True,
+    ),
+]
