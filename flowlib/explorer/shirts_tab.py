@@ -160,7 +160,7 @@ def shirt_sheet(shirts: Shirts, index: int, square: Square) -> np.ndarray:
     """All that is seen of a shirt, in one picture."""
     said = shirts.said(index, square)
     lines = [re.sub("<[^>]+>", "", line) for line in shirt_numbers(said)]
-    maps = (f"Glow, NLL (±{shirts.limit:.3g} nats)", "change by the square (same colours)")
+    maps = (f"Glow, NLL (±{shirts.limit:.3g} nats)", "change (same colours)")
     titles = ("shirt with the square", *maps, "autoencoder")
     named = list(zip(titles, shirt_pictures(said, shirts.limit).values(), strict=True))
     return panels.sheet(named, shirt_histogram(shirts, said), "square on a shirt", None, lines, across=4)

@@ -23,6 +23,7 @@ from flowlib.inspection.layouts import layout, left_out, natural
 from flowlib.inspection.media import Frame, MediaError, is_video
 from flowlib.inspection.pictures import read_image, read_mask, read_picture
 from flowlib.inspection.videos import video_frames
+from flowlib.runtime import parallel
 from flowlib.runtime.files import Rows, check_inside, is_of_name, read_rows, readable, resuming, write_rows
 
 TYPES = {"file": "str", "source": "str", "frame": "Int64", "seconds": "Float64", "width": "Int64", "height": "Int64"}
@@ -159,7 +160,7 @@ def run(jobs: list[Job], out: Path, settings: dict[str, Any]) -> pd.DataFrame:
     rows = read_manifest(out)
     for gone in [source for source in rows if source not in takers]:
         remove(rows.pop(gone), out)
-    for job in tqdm(jobs, desc="ingest", unit="file", disable=None):
+    for job in tqdm(jobs, desc="ingest", unit="file", disable=not parallel.watched()):
         source, mark = readable(job.inside.as_posix()), fingerprint(job)
         if is_current(rows.get(source, []), mark, out):
             continue

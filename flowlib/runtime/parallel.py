@@ -143,7 +143,7 @@ def run(function: Callable[..., Any], jobs: Iterable[tuple], executor: Executor,
     room = getattr(executor, "room", lambda: len(jobs))
     futures: list[Future] = []
     unfinished: set[Future] = set()
-    with tqdm(total=len(jobs), desc=label, unit="job", disable=not _watched()) as bar:
+    with tqdm(total=len(jobs), desc=label, unit="job", disable=not watched()) as bar:
         for job in jobs:
             while len(unfinished) >= max(1, room()):
                 done, unfinished = wait(unfinished, return_when=FIRST_COMPLETED)
@@ -188,7 +188,7 @@ def _line(error: BaseException) -> str:
     return " ".join([f"{type(error).__name__}:", *str(error).split()]).removesuffix(":")
 
 
-def _watched() -> bool:
+def watched() -> bool:
     """Whether someone sees a bar: in a terminal, or in a notebook whose frontend takes input, as papermill does not."""
     if sys.stderr.isatty():
         return True
