@@ -141,7 +141,8 @@ def by_defect(table: pd.DataFrame, methods: Sequence[str], value: str, xlabel: s
 
 
 def calibration(table: pd.DataFrame) -> Figure:
-    """Nominal against actual false alarms. Columns: nominal, actual, low, high, and expected low, expected high."""
+    """Nominal against actual false alarms, and what is found at that price. Columns: nominal, actual, low, high,
+    expected low, expected high, and found, the share of defective frames."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(7, 4.8))
         x = np.arange(len(table))
@@ -152,7 +153,8 @@ def calibration(table: pd.DataFrame) -> Figure:
         axes.errorbar(x, 100 * table["actual"], yerr=errors, ls="", marker="o", ms=8, color=BLUE, capsize=5,
                       label="actual, unseen blades (95 % interval over blades)")  # fmt: skip
         axes.plot(x, 100 * table["nominal"], ls="", marker="_", ms=36, mew=2.5, color=RED, label="nominal")
+        axes.plot(x, 100 * table["found"], ls="", marker="D", ms=8, color=GREEN, label="defective frames found")
         axes.set_xticks(x, [f"{value:.0%}" for value in table["nominal"]])
-        axes.set(xlabel="nominal false-alarm rate", ylabel="false alarms (% of normal frames)", ylim=(0, None))
+        axes.set(xlabel="nominal false-alarm rate", ylabel="frames flagged (%)", ylim=(0, 100))
         axes.legend(loc="upper left")
     return figure
