@@ -226,7 +226,7 @@ FAULTS = [
     Fault(
         "training.py",
         "every epoch has the same order",
-        "np.random.default_rng((seed, int(epoch)))",
+        "np.random.default_rng((seed, epoch))",
         "np.random.default_rng(seed)",
         ("test_training.py",),
     ),
@@ -240,8 +240,8 @@ FAULTS = [
     Fault(
         "kernels/network.py",
         "a hidden layer's gradient passes where the layer is zero",
-        "grad_hidden = through_relu(w[:, :-1].t() @ grad_hidden, activation)",
-        "grad_hidden = w[:, :-1].t() @ grad_hidden",
+        "grad_hidden = through_relu(w[..., :-1].mT @ grad_hidden, activation)",
+        "grad_hidden = w[..., :-1].mT @ grad_hidden",
         ("test_glow.py",),
     ),
     Fault(

@@ -21,7 +21,7 @@ from PIL import Image
 from flowlib.detector import storage
 from flowlib.detector.feature_flow import FeatureFlow
 from flowlib.detector.model import Detector, DetectorError, Facts, Settings
-from flowlib.explorer import saved
+from flowlib.explorer import sheets
 from flowlib.inspection import ingest, scan, verdicts
 from flowlib.runtime import artifacts
 from flowlib.runtime.artifacts import Artifact
@@ -246,7 +246,7 @@ def test_yaml_that_asks_for_python_is_refused(tmp_path: Path):
     readers: list[tuple[Callable[..., Any], str]] = [
         (scan.read_settings, "InspectionError"),
         (lambda path: parameters.read_profile(path, str(path)), "StudyError"),
-        (saved.read_view, "ExplorerError"),
+        (sheets.read_view, "ExplorerError"),
     ]
     for read, error_name in readers:
         with pytest.raises(ValueError, match=str(path)) as error:
