@@ -4,11 +4,10 @@
 
 Solar cells always; simulated blades (200 normal ones, made in minutes) with --blades; and any folders laid out
 as MVTec AD. Neighbours are what PatchCore does, the Gaussian what PaDiM does but for one of all positions, each without
-its choice of a subset. Each row is computed in a process of its own, on one core, so that its memory is its own.
+its choice of a subset. Each row is computed in a process of its own, on one core.
 """
 
 import argparse
-import resource
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -24,9 +23,7 @@ from flowlib.runtime.paths import data_folder
 
 
 def measured(case: features.Case, network: str, method: str) -> dict[str, Any]:
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    row = features.compared(case, network, method).row
-    return row | {"memory, MB": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024}
+    return features.compared(case, network, method).row
 
 
 def main() -> None:
