@@ -11,7 +11,6 @@ import argparse
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
@@ -20,10 +19,6 @@ from flowlib.detector.features import NETWORK, PIXELS
 from flowlib.experiments import features
 from flowlib.runtime import parallel
 from flowlib.runtime.paths import data_folder
-
-
-def measured(case: features.Case, network: str, method: str) -> dict[str, Any]:
-    return features.compared(case, network, method).row
 
 
 def main() -> None:
@@ -41,7 +36,7 @@ def main() -> None:
         for case in cases:
             for network in (NETWORK, PIXELS):
                 for method in features.METHODS:
-                    rows.append(alone.submit(measured, case, network, method).result())
+                    rows.append(alone.submit(features.compared, case, network, method).result().row)
                     pd.DataFrame(rows).to_csv(Path(__file__).with_suffix(".csv"), index=False, float_format="%.3f")
                     print(rows[-1], flush=True)
     print(features.regret(pd.DataFrame(rows)).round(3).to_string())
