@@ -59,8 +59,8 @@ def load(folder: Path) -> Detector:
         if not np.isfinite(detector.map(np.zeros((notes.channels, SMALLEST, SMALLEST), np.uint8))).all():
             raise ValueError("its map of a black image is not finite")
         return detector
-    except FileNotFoundError:
-        raise DetectorError(f"{path} is not there: fit a detector first, flowlib fit FOLDER --out {folder}") from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise DetectorError(f"{path} is not there: fit a detector first, flowlib fit FOLDER --out MODEL_DIR") from None
     except FeatureError as error:
         raise DetectorError(f"{path} needs features that cannot be had: {error}") from error
     except (ArithmeticError, AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:

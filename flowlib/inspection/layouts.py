@@ -229,6 +229,24 @@ def check_normal(folder: Path, files: list[Path]) -> None:
         raise MediaError(f"{folder} holds more than good parts ({_some([str(path) for path in wrong])}): {hint}")
 
 
+def in_doubt(folder: Path, files: list[Path]) -> list[str]:
+    """Lines on normal files that may be none: in folders beside one named ``good``, or with a word such as ``defect``
+    in their own names. What `check_normal` lets pass is taken for good, but not without a word."""
+    lines = []
+    inside = dict.fromkeys(parent for path in files for parent in path.parents if folder in parent.parents)
+    goods = {place.parent: place for place in inside if place.name.casefold() in GOOD}  # one of each folder
+    for good in goods.values():
+        beside = [str(place) for place in inside if place.parent == good.parent and place.name.casefold() not in GOOD]
+        if beside:
+            lines.append(
+                f"warning: {_some(beside)} beside {good} taken for good parts, too: if they are not, name {good} itself"
+            )
+    named = [str(path) for path in files if DEFECTS & set(re.findall(r"[^\W\d_]+", path.stem.casefold()))]
+    if named:
+        lines.append(f"warning: taken for good parts in spite of their names: {_some(named)}; if not, move them apart")
+    return lines
+
+
 def top(path: Path, folder: Path) -> str:
     """The folder in `folder` that a path lies in, or its own name, in small letters."""
     return path.relative_to(folder).parts[0].casefold()

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from flowlib.detector.model import SMALLEST, Detector, DetectorError, Settings, working
 from flowlib.inspection.cropping import MARGIN, unmarked_rows
 from flowlib.inspection.ingest import IngestError, read_manifest
-from flowlib.inspection.layouts import check_normal, layout, left_out, top
+from flowlib.inspection.layouts import check_normal, in_doubt, layout, left_out, top
 from flowlib.inspection.media import Frame, MediaError, is_video
 from flowlib.inspection.pictures import read_picture
 from flowlib.inspection.videos import video_frames
@@ -99,7 +99,7 @@ def read_normal(
             f"{folder} holds no normal image or video that can be used: add PNG, JPEG, TIFF, MP4, AVI, ... files of "
             f"good parts, in train/good if it has a folder train{reason}"
         )
-    return Normal(images, sources, refused, len(places), by_folder(doubts))
+    return Normal(images, sources, refused, len(places), [*in_doubt(folder, found.normal), *by_folder(doubts)])
 
 
 def videos_of_frames(folder: Path) -> dict[str, str]:

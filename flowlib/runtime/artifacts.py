@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from flowlib.runtime import code
+from flowlib.runtime.files import mend
 from flowlib.runtime.paths import data_folder
 
 Arrays = dict[str, np.ndarray]
@@ -101,9 +102,7 @@ def clear_error(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:  # safetensors' own when the disk is full
-        raise ArtifactError(
-            f"{path.parent} cannot be written ({error}): free space or make it writable, or set FLOWLIB_DATA"
-        ) from error
+        raise ArtifactError(f"{path.parent} cannot be written ({error}): {mend(error)}, or set FLOWLIB_DATA") from error
 
 
 def write(path: Path, artifact: Artifact) -> None:

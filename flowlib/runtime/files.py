@@ -54,7 +54,19 @@ def resuming(
     except Timeout as cause:
         raise error(f"{folder} is being written by another run: wait for it, or name another folder") from cause
     except OSError as cause:
-        raise error(f"{folder} cannot be written ({cause}): free space, or name another folder") from cause
+        raise error(f"{folder} cannot be written ({cause}): {mend(cause)}, or name another folder") from cause
+
+
+def mend(error: Exception) -> str:
+    """What ends the fault of writing that an error is of, in words; two where the error does not say which."""
+    code = getattr(error, "errno", None)
+    if code in (errno.ENOSPC, errno.EDQUOT):
+        return "free space"
+    if code in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "make it writable"
+    if code in (errno.EEXIST, errno.ENOTDIR):
+        return "move the file away that stands in its place"
+    return "free space or make it writable"
 
 
 def read_settings(path: Path) -> dict[str, Any]:

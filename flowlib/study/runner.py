@@ -24,7 +24,7 @@ import filelock
 import psutil
 from tqdm import tqdm
 
-from flowlib.runtime.files import write_text
+from flowlib.runtime.files import mend, write_text
 from flowlib.runtime.paths import ROOT, sources
 from flowlib.study import environment
 from flowlib.study.pages import notebook_page
@@ -81,7 +81,7 @@ def run(
     except filelock.Timeout:
         raise StudyError(f"another run is writing reports/{profile}: wait for it, or end it") from None
     except OSError as error:
-        raise StudyError(f"reports/{profile} cannot be written ({error}): free space or make it writable") from error
+        raise StudyError(f"reports/{profile} cannot be written ({error}): {mend(error)}") from error
 
 
 def execute(

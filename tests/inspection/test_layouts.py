@@ -142,6 +142,16 @@ def test_a_folder_named_test_is_read_when_it_is_named_itself(tmp_path: Path) -> 
         check_normal(tmp_path / "test", [tmp_path / "test" / "sub" / "b.png"])
 
 
+def test_what_is_taken_for_good_parts_in_spite_of_its_name_is_said(tmp_path: Path) -> None:
+    for name in ("line/good/a.png", "line/kratzer/b.png", "line/ok/c.png", "x/ng-07.png", "x/defect.png", "x/band.png"):
+        picture(tmp_path / name)
+    beside, named = read_normal(tmp_path).notes[:2]
+    assert beside.startswith(f"warning: {tmp_path}/line/kratzer beside {tmp_path}/line/ok taken for good parts, too")
+    assert all(name in named for name in ("x/ng-07.png", "x/defect.png"))
+    assert "band" not in named
+    assert not [note for note in read_normal(tmp_path / "line" / "good").notes if "taken for good" in note]
+
+
 def test_what_this_tool_wrote_is_no_part(tmp_path: Path) -> None:
     parts = tmp_path / "parts"
     picture(parts / "good" / "a.png")

@@ -1,6 +1,8 @@
 """Folders that a run fills and the next goes on with; tables that are read as written, whatever names hold."""
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import pandas as pd
 import pytest
 from filelock import FileLock
 
-from flowlib.runtime.files import read_rows, replacing, resuming, write_rows
+from flowlib.runtime.files import mend, read_rows, replacing, resuming, write_rows
 
 TYPES = {"file": "str", "score": "Float64"}
 
@@ -68,10 +70,20 @@ def test_one_run_at_a_time(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(FolderError, match="file cannot be written"):
+    with pytest.raises(
+        FolderError, match=r"file cannot be written .*: move the file away that stands in its place, or"
+    ):
         fill(tmp_path / "file")
     with pytest.raises(FolderError, match=r"cannot be written \(disk full\)"), resuming(tmp_path, {}, str, FolderError):
         raise OSError("disk full")
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [(errno.ENOSPC, "free space"), (errno.EROFS, "make it writable"), (errno.EIO, "free space or make it writable")],
+)
+def test_a_fault_of_writing_is_mended_by_its_own_cause(code: int, words: str) -> None:
+    assert mend(OSError(code, os.strerror(code))) == words
 
 
 @pytest.mark.parametrize(
