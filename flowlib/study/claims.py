@@ -1,7 +1,7 @@
 """The ledger: a claim's evidence recorded by its notebook, and every claim with its verdict."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,6 +29,7 @@ COLUMNS = [
     "id", "place", "claim", "criterion", "amended", "thesis", "measured", "epochs", "verdict", "until 2026-11-26",
     "figure", "note",
 ]  # fmt: skip
+EVIDENCE_COLUMNS = ["claim", "evidence", "value", "low", "high", "epochs"]
 FEW = " †"  # after the epochs of a row whose models saw too few
 
 
@@ -75,11 +76,16 @@ def record(
         display({"text/html": page, "text/plain": f"claim {claim}: {shown['verdict']}"}, raw=True)
 
 
-def ledger(report_dir: str | Path) -> pd.DataFrame:
+def ledger(report_dir: str | Path, known: Sequence[Claim] = CLAIMS) -> pd.DataFrame:
+    """`ledger_of` what a report folder's notebooks recorded."""
+    return ledger_of(recorded_claims(report_dir, known), known)
+
+
+def ledger_of(found: Mapping[str, Mapping[str, Any]], known: Sequence[Claim] = CLAIMS) -> pd.DataFrame:
     """One row a claim, the text columns `COLUMNS`; "until 2026-11-26" is the verdict by the rule until then, where it
-    was another."""
+    was another. `found` is what was recorded (`row`), by claim."""
     rows = []
-    for claim in CLAIMS:
+    for claim in known:
         row = dict.fromkeys(COLUMNS, "") | {
             "id": claim.id,
             "place": claim.place,
@@ -87,34 +93,40 @@ def ledger(report_dir: str | Path) -> pd.DataFrame:
             "criterion": claim.criterion,
         }
         row |= {"amended": amendment(claim), "thesis": claim.thesis, "verdict": NOT_RUN}
-        if found := recorded(report_dir, claim):
-            judged, before = (rule(claim, found["evidence"]) for rule in (verdict, verdict_of_two_states))
-            few = FEW if few_epochs(claim, found["epochs"]) else ""
-            row |= {name: found[name] for name in ("measured", "figure", "note")}
-            row |= {"epochs": show_epochs(found["epochs"]) + few, "verdict": spoken(claim, judged)}
+        if recorded := found.get(claim.id):
+            judged, before = (rule(claim, recorded["evidence"]) for rule in (verdict, verdict_of_two_states))
+            few = FEW if few_epochs(claim, recorded["epochs"]) else ""
+            row |= {name: recorded[name] for name in ("measured", "figure", "note")}
+            row |= {"epochs": show_epochs(recorded["epochs"]) + few, "verdict": spoken(claim, judged)}
             row["until 2026-11-26"] = before if before != judged else ""
         rows.append(row)
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def evidence_table(report_dir: str | Path) -> pd.DataFrame:
-    """All that the verdicts rest on, a row an interval: claim, evidence, value, low, high, epochs."""
+def evidence_table(found: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """All that the verdicts rest on, a row an interval: the columns `EVIDENCE_COLUMNS`."""
     rows = [
-        {"claim": claim.id, "evidence": name, **interval._asdict(), "epochs": found["epochs"]}
-        for claim in CLAIMS
-        if (found := recorded(report_dir, claim))
-        for name, interval in found["evidence"].items()
+        {"claim": claim, "evidence": name, **interval._asdict(), "epochs": recorded["epochs"]}
+        for claim, recorded in found.items()
+        for name, interval in recorded["evidence"].items()
     ]
-    return pd.DataFrame(rows, columns=["claim", "evidence", "value", "low", "high", "epochs"])
+    return pd.DataFrame(rows, columns=EVIDENCE_COLUMNS)
 
 
-def recorded(report_dir: str | Path, claim: Claim) -> dict[str, Any]:
-    """What `record` wrote of a claim; {} where it did not."""
-    path = report_folder(report_dir) / "claims" / f"{claim.notebook}.{claim.id}.json"
-    if not path.exists():
-        return {}
-    found = {"epochs": None} | json.loads(path.read_text(encoding="utf-8"))
-    return found | {"evidence": {name: Interval(*values) for name, values in found["evidence"].items()}}
+def recorded_claims(report_dir: str | Path, known: Sequence[Claim] = CLAIMS) -> dict[str, dict[str, Any]]:
+    """What `record` wrote into a report folder, by claim, in the order of the claims."""
+    found = {}
+    for claim in known:
+        path = report_folder(report_dir) / "claims" / f"{claim.notebook}.{claim.id}.json"
+        if path.exists():
+            found[claim.id] = row(json.loads(path.read_text(encoding="utf-8")))
+    return found
+
+
+def row(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What `record` wrote, its evidence as intervals again."""
+    evidence = {name: Interval(*values) for name, values in found["evidence"].items()}
+    return {"epochs": None, **found, "evidence": evidence}
 
 
 def few_epochs(claim: Claim, epochs: float | None) -> bool:

@@ -15,7 +15,7 @@ from flowlib.metrics import Interval
 State = Literal["holds", "contradicted", "open"]
 Evidence = dict[str, Interval]
 Conditions = Callable[[Evidence], list[State]]
-NOT_RUN = "not run in this profile"
+NOT_RUN = "not run"
 # A sign beside each verdict, so that none is told by colour alone.
 VERDICTS = {"reproduced": "●", "partly": "◐", "not reproduced": "○", "undecided": "?", NOT_RUN: "–"}
 SIMULATED = ", on simulation only"  # is said after a verdict that no real data carries

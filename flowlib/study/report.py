@@ -6,7 +6,7 @@ A report folder holds ``manifest.json``, ``NN_name.ipynb`` and ``.html``, ``figu
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,8 +14,9 @@ import pandas as pd
 
 from flowlib.runtime.files import write_text
 from flowlib.study import claims, environment
-from flowlib.study.criteria import NOT_RUN, SIMULATED, VERDICTS, verdict_in
+from flowlib.study.criteria import NOT_RUN, SIMULATED, VERDICTS, Claim, verdict_in
 from flowlib.study.pages import render
+from flowlib.study.thesis import CLAIMS
 
 CLAIM_COLUMNS = ("id", "place", "claim", "criterion", "thesis", "measured", "epochs", "verdict")
 TABLE_ROWS = 30
@@ -50,19 +51,15 @@ def read_manifest(report_dir: Path) -> dict[str, Any]:
         ) from None
 
 
-def write_index(report_dir: Path, ledger: pd.DataFrame | None = None) -> Path:
+def write_index(report_dir: Path, known: Sequence[Claim] = CLAIMS) -> Path:
     """Write ``index.html`` of a report folder: verdicts, claims ledger, then each notebook's figures and tables.
-
-    Arguments
-    ---------
-    ledger: one row a claim, as `flowlib.study.claims.ledger`, which is taken of the folder when None.
 
     Raises
     ------
     ReportError: the folder holds no manifest.
     """
     manifest = finished_run(report_dir)
-    ledger = claims_made(report_dir, manifest, ledger)
+    ledger = with_figures_made(claims.ledger(report_dir, known), manifest["notebooks"].values())
     page = render(
         "index.html",
         profile=manifest["profile"],
@@ -87,7 +84,7 @@ def section(report_dir: Path, name: str, entry: Mapping[str, Any]) -> dict[str, 
     """What the index shows of one notebook: its page, its time, its exhibits with the first rows of their tables."""
     shown = [
         exhibit._asdict() | (first_rows(report_dir / exhibit.table) if exhibit.table else {})
-        for exhibit in exhibits(report_dir, entry["outputs"])
+        for exhibit in exhibits(entry["outputs"], captions(report_dir, entry["outputs"]))
     ]
     link = f"{name}.html" if entry["status"] == "ok" else f"{name}.failed.ipynb"
     return {"name": name, "title": title(name), "link": link, "time": duration(entry["seconds"]), "exhibits": shown}
@@ -101,11 +98,9 @@ def finished_run(report_dir: Path) -> dict[str, Any]:
     return manifest
 
 
-def claims_made(report_dir: Path, manifest: dict[str, Any], ledger: pd.DataFrame | None) -> pd.DataFrame:
-    """The ledger of a report folder unless one is given, naming no figure that the run has not made."""
-    if ledger is None:
-        ledger = claims.ledger(report_dir)
-    made = {Path(file).name for entry in manifest["notebooks"].values() for file in entry["outputs"]}
+def with_figures_made(ledger: pd.DataFrame, entries: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """A ledger that names no figure that the notebooks have not made."""
+    made = {Path(file).name for entry in entries for file in entry["outputs"]}
     return ledger.assign(figure=ledger["figure"].where(ledger["figure"].isin(made), ""))
 
 
@@ -154,15 +149,21 @@ def facts(manifest: dict[str, Any]) -> list[str]:
     ]
 
 
-def exhibits(report_dir: Path, outputs: Iterable[str]) -> list[Exhibit]:
+def exhibits(outputs: Iterable[str], captions: Mapping[str, str]) -> list[Exhibit]:
     """All figures and tables among a notebook's outputs, sorted by stem."""
     files = set(outputs)
     found = []
     for stem in sorted({Path(file).stem for file in files if file.startswith(("figures/", "tables/"))}):
-        figure, table, note = f"figures/{stem}.png", f"tables/{stem}.csv", report_dir / "figures" / f"{stem}.txt"
-        caption = note.read_text(encoding="utf-8").strip() if note.exists() else title(stem)
+        figure, table = f"figures/{stem}.png", f"tables/{stem}.csv"
+        caption = captions.get(stem, title(stem))
         found.append(Exhibit(stem, figure if figure in files else "", caption, table if table in files else ""))
     return found
+
+
+def captions(report_dir: Path, outputs: Iterable[str]) -> dict[str, str]:
+    """The captions that a notebook wrote beside its figures, by stem."""
+    notes = [report_dir / file for file in outputs if file.startswith("figures/") and file.endswith(".txt")]
+    return {note.stem: note.read_text(encoding="utf-8").strip() for note in notes}
 
 
 def first_rows(table: Path) -> dict[str, Any]:

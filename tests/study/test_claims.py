@@ -17,6 +17,7 @@ from flowlib.study.claims import (
     footnote,
     ledger,
     record,
+    recorded_claims,
     show,
     training_epochs,
 )
@@ -139,7 +140,7 @@ def test_what_rests_on_simulation_says_so_and_keeps_its_verdict():
         assert spoken(simulated, word) == f"{word}, on simulation only"
         assert spoken(real, word) == word
         assert verdict_in(spoken(simulated, word)) == verdict_in(word) == word
-    assert spoken(simulated, "not run in this profile") == "not run in this profile"
+    assert spoken(simulated, "not run") == "not run"
     assert {entry.id for entry in CLAIMS if entry.simulated} >= {f"5.{n}" for n in range(1, 7)}
     assert all(entry.notebook == "05_borescope" for entry in CLAIMS if entry.simulated)
 
@@ -190,7 +191,7 @@ def test_ledger_without_evidence(tmp_path: Path):
     table = ledger(tmp_path)
     assert list(table.columns) == COLUMNS
     assert list(table["id"]) == [entry.id for entry in CLAIMS]
-    assert set(table["verdict"]) == {"not run in this profile"}
+    assert set(table["verdict"]) == {"not run"}
     for column in ("measured", "epochs", "until 2026-11-26"):
         assert set(table[column]) == {""}
 
@@ -205,7 +206,7 @@ def test_what_is_recorded_is_in_the_ledger(tmp_path: Path):
     assert row["claim"] == find("1.5").words
     assert table.loc["2.4", ["verdict", "until 2026-11-26"]].tolist() == ["undecided", "not reproduced"]
     assert table.loc["1.5", "until 2026-11-26"] == ""  # the same by both rules
-    assert (table["verdict"] != "not run in this profile").sum() == 2
+    assert (table["verdict"] != "not run").sum() == 2
     record(tmp_path, "1.5", {"8 -> 1": HIGH}, show(HIGH))  # the last run counts
     row = ledger(tmp_path).set_index("id").loc["1.5"]
     assert (row["verdict"], row["measured"]) == ("not reproduced", "0.80 [0.70, 0.90]")
@@ -246,7 +247,7 @@ def test_rows_state_their_epochs_and_few_are_marked(tmp_path: Path):
     table = ledger(tmp_path).set_index("id")
     assert table.loc[["1.5", "1.6", "1.7", "1.8", "2.1"], "epochs"].tolist() == ["0.38 †", "12", "5", "12 †", ""]
     assert footnote() == "† fewer than 5 epochs (1.8: 20, 3.4: 20): says little of a trained model"
-    kept = evidence_table(tmp_path).set_index("claim")
+    kept = evidence_table(recorded_claims(tmp_path)).set_index("claim")
     assert kept.loc["1.5"].tolist() == ["a", *HIGH, 0.3797]
     assert list(kept.index) == ["1.5", "1.6", "1.7", "1.8", "2.1"]
 
@@ -275,8 +276,8 @@ def test_the_count_and_the_change_of_rule(tmp_path: Path):
     table = ledger(tmp_path)
     n = len(CLAIMS)
     assert verdict_count(table) == (
-        f"Of {n} claims of the thesis: 1 reproduced, 0 partly, 0 not reproduced, 2 undecided, {n - 3} not run in this "
-        "profile; 1 of the verdicts are on simulation only."
+        f"Of {n} claims of the thesis: 1 reproduced, 0 partly, 0 not reproduced, 2 undecided, {n - 3} not run; "
+        "1 of the verdicts are on simulation only."
     )
     changed = rule_changes(table)
     assert list(changed["id"]) == ["2.4", "5.1"]

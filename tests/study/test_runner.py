@@ -2,8 +2,10 @@
 
 import base64
 import contextlib
+import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +16,6 @@ from typing import Any
 
 import filelock
 import nbformat
-import pandas as pd
 import psutil
 import pytest
 import yaml
@@ -22,7 +23,8 @@ from conftest import PATIENCE
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from flowlib import __main__
-from flowlib.study import claims, publication, report, runner
+from flowlib.study import claims, publication, published, report, runner
+from flowlib.study.criteria import Amendment, Claim, above
 from flowlib.study.parameters import StudyError, plan
 from flowlib.study.report import ReportError
 
@@ -37,7 +39,12 @@ limit = None
 report_dir = "reports/quick"
 """
 PIXEL = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg==")
-GOOD = f"""import os
+RECORDED: dict[str, dict[str, Any]] = {
+    "1": {"evidence": {"slope": [0.3, 0.2, 0.4]}, "measured": "0.3 [0.2, 0.4]", "figure": "01_curve.png",
+          "note": "2 seeds", "epochs": 0.4},
+    "2": {"evidence": {"slope": [0.1, -1, 1]}, "measured": "0.1 [-1, 1]", "figure": "", "note": "", "epochs": None},
+}  # fmt: skip
+GOOD = f"""import json, os
 from pathlib import Path
 Path("started.txt").open("a").write(f"{{seed}} {{rate!r}} {{fast}} {{os.environ['OMP_NUM_THREADS']}}\\n")
 out = Path(report_dir)
@@ -46,7 +53,8 @@ for folder in ("figures", "tables", "claims"):
 (out / "figures/01_curve.png").write_bytes({PIXEL!r})
 (out / "figures/01_curve.txt").write_text("Nats of <eights>, see " + str(Path.cwd() / "data"))
 (out / "tables/01_curve.csv").write_text("case,auroc\\n1,0.98765432\\n")
-(out / "claims/01_good.json").write_text("[]")
+for number, found in {RECORDED!r}.items():
+    (out / f"claims/01_good.{{number}}.json").write_text(json.dumps(found))
 assert not fast, "too fast"
 print("made", digits)"""
 KILLED = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
@@ -55,16 +63,17 @@ from pathlib import Path
 Path("pids.txt.new").write_text(f"{os.getpid()} {subprocess.Popen(['sleep', '600']).pid}")
 os.replace("pids.txt.new", "pids.txt")
 time.sleep(600)"""
-LEDGER = pd.DataFrame(
-    [
-        ["1", "4.1", "ones | stay", "slope > 0", "slope < 1 once", "yes", "0.3 [0.2, 0.4]", "0.4 †", "reproduced", "",
-         "01_curve.png", "2 seeds"],
-        ["2", "4.1", "eights <fall>", "slope < 0", "", "yes", "0.1 [-1, 1]", "", "undecided, on simulation only",
-         "not reproduced", "", ""],
-        ["3", "4.2", "squares", "AUROC > 0.9", "", "yes", "", "", "not run in this profile", "", "03_squares.png", ""],
-    ],
-    columns=claims.COLUMNS,
-)  # fmt: skip
+
+
+def known_claim(number: str, words: str, notebook: str, **more: Any) -> Claim:
+    return Claim(number, "4.1", words, "yes", "slope > 0", notebook, above(0, "slope"), **more)
+
+
+KNOWN = [
+    known_claim("1", "ones | stay", "01_good", amended=Amendment("slope < 1 once.", "2026-11-26", "it was odd.")),
+    known_claim("2", "eights <fall>", "01_good", simulated=True),
+    known_claim("3", "squares", "03_squares"),
+]
 
 
 def write_notebook(
@@ -228,7 +237,8 @@ def test_results_and_manifest(finished: Path):
     assert entry["outputs"] == [
         "01_good.ipynb",
         "01_good.html",
-        "claims/01_good.json",
+        "claims/01_good.1.json",
+        "claims/01_good.2.json",
         "figures/01_curve.png",
         "figures/01_curve.txt",
         "tables/01_curve.csv",
@@ -278,11 +288,11 @@ def test_failures_leave_earlier_results_and_other_notebooks_alone(finished: Path
     assert manifest_of(finished)["dirty"]
     assert [entry["status"] for entry in manifest_of(finished)["notebooks"].values()] == ["failed", "failed", "ok"]
 
-    index = report.write_index(out, LEDGER).read_text()
+    index = report.write_index(out, KNOWN).read_text()
     assert "01_good, 02_killed failed" in index
     assert 'href="02_killed.failed.ipynb"' in index
     with pytest.raises(ReportError, match="not fit to publish: 01_good, 02_killed failed"):
-        publication.publish("quick", finished, LEDGER)
+        publication.publish("quick", finished, KNOWN)
 
     assert runner.run("quick", ["01_good"], root=finished) == {"01_good": "ok"}
     assert not (out / "01_good.failed.ipynb").exists()
@@ -348,15 +358,15 @@ def test_index_and_publication(finished: Path):
     manifest = manifest_of(finished)
     assert [*manifest["notebooks"]] == ["01_good"]  # and none that was recorded once and has been removed since
 
-    index = report.write_index(finished / "reports/quick", LEDGER).read_text()
+    index = report.write_index(finished / "reports/quick", KNOWN).read_text()
     count = (
-        "Of 3 claims of the thesis: 1 reproduced, 0 partly, 0 not reproduced, 1 undecided, 1 not run in this profile; "
+        "Of 3 claims of the thesis: 1 reproduced, 0 partly, 0 not reproduced, 1 undecided, 1 not run; "
         "1 of the verdicts are on simulation only."
     )
     assert count in index
     assert '<tr class="undecided">' in index
     assert "? undecided, on simulation only" in index
-    assert "<i>slope &lt; 1 once</i>" in index
+    assert "<i>Until 2026-11-26: slope &lt; 1 once. Changed because it was odd.</i>" in index
     assert "<td>not reproduced</td><td>undecided, on simulation only</td>" in index
     assert claims.footnote() in index
     assert "eights &lt;fall&gt;" in index
@@ -367,26 +377,30 @@ def test_index_and_publication(finished: Path):
     assert '<td class="number">0.9877</td>' in index
 
     (finished / "reports/figures").mkdir()
-    (finished / "reports/figures/01_old.png").write_bytes(PIXEL)
+    for name in ("01_old.png", "02_other.png"):
+        (finished / "reports/figures" / name).write_bytes(PIXEL)
     front = finished / "README.md"
     front.write_text("# Study\n<!-- claims -->\nold rows\n<!-- /claims -->\nend\n")
-    readme = publication.publish("quick", finished, LEDGER)
+    readme = publication.publish("quick", finished, KNOWN)
     text = readme.read_text()
     assert front.read_text().startswith(f"# Study\n<!-- claims -->\n{count}\n")
     assert (
         "measured</summary>\n\n| the thesis says |" in front.read_text()
     )  # Markdown inside HTML needs the blank lines
-    assert "| ones \\| stay | 0.3 \\[0.2, 0.4\\] | 0.4 † | ● reproduced |\n" in front.read_text()
+    assert "| ones \\| stay | 0.3 \\[0.2, 0.4\\] | quick | 0.4 † | ● reproduced |\n" in front.read_text()
     assert front.read_text().endswith("model.\n\n</details>\n<!-- /claims -->\nend\n")
     assert not any(gone in front.read_text() for gone in ("old rows", "squares"))  # and no claim that was not run
     assert readme == finished / "reports/README.md"
     assert (
-        r"| 1 | 4.1 | ones \| stay | slope > 0 *slope &lt; 1 once* | yes | 0.3 \[0.2, 0.4\] (2 seeds) "
-        "[figure](figures/01_curve.png) | 0.4 † | ● reproduced |"
+        r"| 1 | 4.1 | ones \| stay | slope > 0 *Until 2026-11-26: slope &lt; 1 once. Changed because it was odd.* "
+        r"| yes | 0.3 \[0.2, 0.4\] (2 seeds) [figure](figures/01_curve.png) | 0.4 † | ● reproduced | quick |"
     ) in text
     assert "| 2 | eights &lt;fall> | not reproduced | undecided, on simulation only |" in text
     assert "[table](tables/claims.csv)" in text
-    assert (finished / "reports/tables/claims.csv").read_text() == "claim,evidence,value,low,high,epochs\n"
+    evidence = (finished / "reports/tables/claims.csv").read_text().splitlines()
+    assert evidence[:2] == ["profile,claim,evidence,value,low,high,epochs", "quick,1,slope,0.3,0.2,0.4,0.4"]
+    assert "Each notebook is shown of the largest profile that it was run in: quick (01)." in text
+    assert "profiles disagree" not in text
     assert "](figures/01_curve.png)" in text
     assert "([table](tables/01_curve.csv))" in text
     assert "eights &lt;fall>" in text
@@ -401,8 +415,40 @@ def test_index_and_publication(finished: Path):
         manifest["started"],
     ):
         assert fact in text
-    assert [path.name for path in (finished / "reports/figures").iterdir()] == ["01_curve.png"]
+    assert sorted(path.name for path in (finished / "reports/figures").iterdir()) == ["01_curve.png", "02_other.png"]
     assert (finished / "reports/tables/01_curve.csv").read_text() == "case,auroc\n1,0.98765432\n"
+
+
+def test_a_larger_profile_is_shown_where_it_was_run_and_disagreements_are_told(finished: Path):
+    (finished / "reports/quick/claims/02_other.2b.json").write_text("{}")  # of no claim
+    assert runner.run("quick", root=finished, force=True) == {"01_good": "ok"}
+    publication.publish("quick", finished, KNOWN)
+    whole = finished / "reports/thesis"
+    shutil.copytree(finished / "reports/quick", whole)
+    manifest = json.loads((whole / "manifest.json").read_text()) | {"profile": "thesis"}
+    (whole / "manifest.json").write_text(json.dumps(manifest))
+    (whole / "figures/01_curve.png").write_bytes(b"the larger one's")
+    surer = {"evidence": {"slope": [0.1, 0.05, 0.2]}, "measured": "0.1 [0.05, 0.2]", "epochs": 20}
+    (whole / "claims/01_good.2.json").write_text(json.dumps(RECORDED["2"] | surer))
+    text = publication.publish("thesis", finished, KNOWN).read_text()
+    assert text == publication.publish("quick", finished, KNOWN).read_text(), "whichever is published last"
+    assert (finished / "reports/figures/01_curve.png").read_bytes() == b"the larger one's"
+    assert "Each notebook is shown of the largest profile that it was run in: thesis (01)." in text
+    assert "2 claims were run in several profiles, 1 of them with one verdict in all. The others:" in text
+    assert "| 2 | eights &lt;fall> | quick | 0.1 \\[-1, 1\\] |  | ? undecided, on simulation only |\n| 2 |" in text
+    assert "thesis | 0.1 \\[0.05, 0.2\\] | 20 | ● reproduced, on simulation only |\n" in text
+    kept = finished / "reports/published"
+    assert str(finished) not in (kept / "thesis.json").read_text()
+    assert [*published.read(finished / "reports")] == ["thesis", "quick"]
+
+    asks_more = [*KNOWN[:1], dataclasses.replace(KNOWN[1], conditions=above(0, "slope", "offset")), KNOWN[2]]
+    with pytest.raises(
+        ReportError, match=r"thesis\.json lacks the evidence 'offset', which a claim asks for by now: run"
+    ):
+        publication.publish("quick", finished, asks_more)
+    (kept / "quick.json").write_text("{")
+    with pytest.raises(ReportError, match=r"reports/published/quick\.json is damaged"):
+        publication.publish("quick", finished, KNOWN)
 
 
 @pytest.mark.parametrize(
@@ -420,7 +466,7 @@ def test_tables_of_the_index_have_four_digits(text: str, shown: str):
 
 def test_missing_and_damaged_manifest_are_named(tmp_path: Path):
     with pytest.raises(ReportError, match=f"python -m flowlib run --profile {tmp_path.name}"):
-        report.write_index(tmp_path, LEDGER)
+        report.write_index(tmp_path, KNOWN)
     (tmp_path / "manifest.json").write_text('{"profile": ')
     with pytest.raises(ReportError, match=r"manifest\.json is damaged .*: delete it"):
         report.read_manifest(tmp_path)
