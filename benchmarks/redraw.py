@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from flowlib.explorer.borescope_tab import BorescopeTab
+from flowlib.explorer.borescope_tab import OPACITIES, BorescopeTab
 from flowlib.explorer.models import flow_method
 from flowlib.explorer.pictures import Picture
 from flowlib.explorer.state import Explorer
@@ -39,15 +39,15 @@ def main() -> None:
         explorer.background.wait()
         tab.redraw()
         moves = {
-            "threshold": [value for _, value in tab.threshold.options[:STEPS]],
-            "opacity": np.linspace(0, 1, STEPS),
-            "colours": [(0.0, high) for high in np.linspace(0.5, 6, STEPS)],
+            "threshold": range(STEPS),
+            "opacity": [step % len(OPACITIES) for step in range(STEPS)],
+            "colours": [(0, 1 + step) for step in range(STEPS)],
         }
         rows = []
-        for name, values in moves.items():
+        for name, places in moves.items():
             tab.milliseconds.clear()
-            for value in values:
-                getattr(tab, name).value = value
+            for place in places:
+                getattr(tab, name).index = place
             taken = np.array(tab.milliseconds)
             rows.append(
                 {"moved": name, "redraws": len(taken), "median ms": np.median(taken), "slowest ms": taken.max()}

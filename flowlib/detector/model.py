@@ -21,6 +21,8 @@ from flowlib.metrics import conformal_threshold
 SMALLEST = 32  # pixels of the shorter side of an image
 PATCH = 32  # pixels on a side of a patch of the thesis
 SHARE = 0.1  # of a map's pixels, the highest, whose mean is an image's score
+OWN_WAY = "top 10 %"  # the same by name, among the ways from a map to a score
+WAYS = {"maximum": 0.0, "top 1 %": 0.01, OWN_WAY: SHARE, "mean": 1.0}  # shares
 
 
 class DetectorError(ValueError):

@@ -18,7 +18,7 @@ import torch
 from flowlib.detector import feature_flow, features, fitting
 from flowlib.detector.features import NETWORK, PIXELS
 from flowlib.detector.map_metrics import aupro, pixel_auroc
-from flowlib.detector.model import PATCH, SHARE, Settings, image_score, working
+from flowlib.detector.model import OWN_WAY, PATCH, SHARE, WAYS, Settings, image_score, working
 from flowlib.detector.patches import dense_map, random_patches
 from flowlib.experiments.borescope import frames
 from flowlib.experiments.pairs import class_bootstrap
@@ -33,13 +33,11 @@ from flowlib.training import Recipe, best_device, to_device_of, to_numpy, traine
 BANK = 15_000  # positions that neighbours are looked for among
 RIDGE = 0.01  # of each variance, added to a Gaussian's covariance
 RATE = 0.05  # false alarms
-WAYS = {"maximum": 0.0, "top 1 %": 0.01, "top 10 %": SHARE, "mean": 1.0}  # of a map's pixels, whose mean is a score
-CHOSEN = "top 10 %"  # the detector's
 
 # Longest sides, of small images. A position of the network sees much around it; of pixels it has its block alone, which
 # at 32 pixels is a quarter of a side. At 112 it would be 2x2 pixels of an image of 28.
 PAIR_SIZES = {NETWORK: 112, PIXELS: 32}
-PAIR_WAYS = ("mean", CHOSEN)  # the first orders images by likelihood
+PAIR_WAYS = ("mean", OWN_WAY)  # the first orders images by likelihood
 KINDS = ("pixels", "features")
 WHOLE = ("Fashion-MNIST", "MNIST")
 
@@ -227,15 +225,15 @@ def outcome(
     maps = [mapped(image) for image in case.test]
     milliseconds = 1000 * (time.perf_counter() - begun) / len(maps)
     scores = {way: np.array([image_score(values, share) for values in maps]) for way, share in WAYS.items()}
-    row = named | {way: auroc(*by_kind(case, each)) for way, each in scores.items()} | interval(case, scores[CHOSEN])
-    good, bad = by_kind(case, scores[CHOSEN] > threshold)
+    row = named | {way: auroc(*by_kind(case, each)) for way, each in scores.items()} | interval(case, scores[OWN_WAY])
+    good, bad = by_kind(case, scores[OWN_WAY] > threshold)
     row |= {"found": bad.mean(), "alarms": good.mean()}
     if case.masks:
         masks = [at_shape(mask, values.shape) for mask, values in zip(case.masks, maps, strict=True)]
         row |= {"pixel AUROC": pixel_auroc(maps, masks), "AUPRO": aupro(maps, masks)}
     low, high = np.quantile(np.concatenate([values[::4, ::4].ravel() for values in held]), [0.02, 0.999])
     row |= {"fit, s": fit_seconds, "image, ms": milliseconds}
-    return Outcome(row, scores[CHOSEN], [maps[i] for i in shown], (float(low), float(high)))
+    return Outcome(row, scores[OWN_WAY], [maps[i] for i in shown], (float(low), float(high)))
 
 
 def over_seeds(case: Case, outcomes: Sequence[Outcome]) -> dict[str, Any]:
@@ -293,7 +291,9 @@ def example(case: Case, place: int) -> Example:
 def regret(table: pd.DataFrame) -> pd.DataFrame:
     """Of each row of `compared`, the image AUROC of its best way less that of the detector's."""
     ways = table[list(WAYS)]
-    return table[["set", "features", "method"]].assign(best=ways.idxmax(axis=1), regret=ways.max(axis=1) - ways[CHOSEN])
+    return table[["set", "features", "method"]].assign(
+        best=ways.idxmax(axis=1), regret=ways.max(axis=1) - ways[OWN_WAY]
+    )
 
 
 # --- every class against every other ---------------------------------------------------------------------------------

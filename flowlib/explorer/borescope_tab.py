@@ -1,6 +1,7 @@
 """The explorer's first tab: ipywidgets that show what `state` knows. Pictures are replaced, never redrawn."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Sequence
 from html import escape
@@ -15,11 +16,14 @@ from flowlib.explorer import panels
 from flowlib.explorer.pictures import ExplorerError
 from flowlib.explorer.sheets import captions, counts_table, numbers, promise, save, sheet, verdict
 from flowlib.explorer.state import DENSE, STRIDES, WINDOWS, Explorer
-from flowlib.explorer.widgets import COLUMN, STYLE, Pane, dropdown, heading, looks
+from flowlib.explorer.widgets import COLUMN, STYLE, Pane, dropdown, heading, in_turn, looks
 from flowlib.figures import heat
 
 WIDEST = "386px"  # width of a picture
-RATES = tuple((f"{rate / 200:.1%}", rate / 200) for rate in range(1, 101))  # places of the false-alarm rate
+# places of sliders: names and values
+RATES = tuple((f"{rate / 200:.1%}", rate / 200) for rate in range(1, 101))
+OPACITIES = tuple((f"{opacity / 20:.0%}", opacity / 20) for opacity in range(21))
+COLOURS = tuple((f" {colour / 10:.1f} ".replace("-", "−"), colour / 10) for colour in range(-10, 61))
 PATIENCE = 0.3  # seconds that the last picture stays while a new map is made
 
 
@@ -30,6 +34,7 @@ class BorescopeTab:
         self.explorer, self.folder, self.model_dir = explorer, folder, model_dir
         self.milliseconds: list[float] = []  # of each redraw
         self.quiet = False  # while values are set by this code
+        self.turn = threading.RLock()  # of what a browser sends and of redraws, which come in threads of their own
         self.asked, self.seen = 0.0, ""  # when the map looked at was asked for, and the picture shown
         try:
             self.loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
@@ -48,16 +53,12 @@ class BorescopeTab:
         strides = [("dense" if stride == DENSE else str(stride), stride) for stride in STRIDES]
         self.stride = ipywidgets.SelectionSlider(options=strides, value=view.stride, **looks("stride (px)"))
         self.window = ipywidgets.SelectionSlider(options=WINDOWS, value=view.window, **looks("window (px)"))
-        # Rate and threshold move each other. Their sliders hold the number of a place, not its value: a browser sends a
-        # value back rounded, and the rounded rate would put the threshold back to where it was.
+        # Rate and threshold move each other. Sliders hold the number of a place, not its value: a browser sends a value
+        # back rounded, and the rounded rate would put the threshold back to where it was.
         self.rate = ipywidgets.SelectionSlider(options=RATES, **looks("false alarms"))
         self.threshold = ipywidgets.SelectionSlider(options=[("…", 0.0)] * panels.PLACES, **looks("threshold"))
-        self.opacity = ipywidgets.FloatSlider(
-            view.opacity, min=0, max=1, step=0.05, readout_format=".0%", **looks("opacity")
-        )
-        self.colours = ipywidgets.FloatRangeSlider(
-            value=(view.low, view.high), min=-1, max=6, step=0.1, readout_format=".1f", **looks("colours")
-        )
+        self.opacity = ipywidgets.SelectionSlider(options=OPACITIES, **looks("opacity"))
+        self.colours = ipywidgets.SelectionRangeSlider(options=COLOURS, **looks("colours"))
         self.save = ipywidgets.Button(
             description="Save picture and settings", icon="save", layout=Layout(width="100%", margin="4px 0 0")
         )
@@ -78,6 +79,9 @@ class BorescopeTab:
         self.source.observe(self.on_source, "value")
         self.path.observe(self.on_source, "value")
         self.save.on_click(self.on_save)
+        controls = (self.source, self.path, self.index, self.model, self.map, self.way, self.stride, self.window)
+        for control in (*controls, self.rate, self.threshold, self.opacity, self.colours):
+            in_turn(control, self.turn)
         self.box = self.arranged()
         explorer.changed = self.from_thread
         self.asked = time.monotonic()
@@ -162,7 +166,11 @@ class BorescopeTab:
             self.loop.call_soon_threadsafe(self.redraw)
 
     def redraw(self) -> None:
-        """Show what the explorer knows."""
+        """Show what the explorer knows, when nothing else is at it."""
+        with self.turn:
+            self.redraw_now()
+
+    def redraw_now(self) -> None:
         began = time.perf_counter()
         self.pending = False
         self.adjust()
@@ -184,7 +192,7 @@ class BorescopeTab:
         ready = self.explorer.map() is not None and self.explorer.scale() is not None
         waited = time.monotonic() - self.asked
         if not ready and waited < PATIENCE and self.loop is not None:
-            self.loop.call_later(PATIENCE - waited + 0.02, self.redraw)
+            self.loop.call_soon_threadsafe(self.loop.call_later, PATIENCE - waited + 0.02, self.redraw)
         return ready or (waited >= PATIENCE and self.explorer.picture.key != self.seen)
 
     def draw(self) -> None:
@@ -237,10 +245,11 @@ class BorescopeTab:
                 self.map.options = state.method.scores
             if tuple(self.way.options) != state.ways(view.model):
                 self.way.options = state.ways(view.model)
-            for name in ("model", "map", "way", "stride", "window", "opacity"):
+            for name in ("model", "map", "way", "stride", "window"):
                 getattr(self, name).value = getattr(view, name)
             self.stride.disabled = self.window.disabled = own
-            self.colours.value = view.low, view.high
+            self.opacity.index = nearest(OPACITIES, view.opacity)
+            self.colours.index = nearest(COLOURS, view.low), nearest(COLOURS, view.high)
             scores, threshold, rate = state.normal_scores(), state.threshold(), state.false_alarm_rate()
             self.threshold.disabled = scores is None
             if scores is not None:

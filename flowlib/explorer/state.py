@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from flowlib.detector.model import PATCH, SHARE, Region, Settings, image_score, resized, worst_region
+from flowlib.detector.model import OWN_WAY, PATCH, WAYS, Region, Settings, image_score, resized, worst_region
 from flowlib.detector.patches import corners, patch_map, stitch, window_sums
 from flowlib.explorer.background import Background, Tick
 from flowlib.explorer.models import Method
@@ -24,8 +24,6 @@ DENSE = 0  # in place of a stride: one pass over the whole picture, windows ever
 STRIDES = (8, 16, 32, DENSE)  # pixels
 WINDOWS = (16, 24, 32, 48, 64)  # pixels
 KEPT_MAPS, KEPT_PIXELS = 64, 400
-OWN_WAY = "top 10 %"  # of a map's pixels, whose mean is a picture's score: the only one of a detector
-WAYS = {"maximum": 0.0, "top 1 %": 0.01, OWN_WAY: SHARE, "mean": 1.0}
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Widgets that both tabs are made of: how they look, what they keep."""
 
 from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import ipywidgets
@@ -43,6 +44,21 @@ class Pane:
         if key != self.shown:
             self.widget.value = panels.png(make())
             self.shown = key
+
+
+def in_turn(control: ipywidgets.Widget, turn: AbstractContextManager[Any]) -> None:
+    """Let the values that a browser sends to a control wait until nobody else has the turn.
+
+    JupyterLab has them handled in a thread beside the notebook's own, in which redraws are asked for. A key that came
+    while a redraw set the controls was taken for the redraw's own doing, and put back: it was lost.
+    """
+    receive = control.set_state
+
+    def wait(state: dict[str, Any]) -> None:
+        with turn:
+            receive(state)
+
+    control.set_state = wait
 
 
 def looks(description: str) -> dict[str, Any]:

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from flowlib.detector import fitting
-from flowlib.detector.model import SHARE, image_score
+from flowlib.detector.model import OWN_WAY, SHARE, WAYS, image_score
 from flowlib.experiments import features
-from flowlib.experiments.features import CHOSEN, METHODS, WAYS, Case, Outcome, compared, regret
+from flowlib.experiments.features import METHODS, Case, Outcome, compared, regret
 from flowlib.metrics import auroc, auroc_interval
 from flowlib.training import Recipe
 
@@ -62,7 +62,7 @@ def test_glow_on_patches_is_compared_alike(case):
     assert (glow.row["features"], glow.row["method"]) == ("pixels", features.GLOW)
     assert (glow.maps[0].shape, glow.maps[0].dtype) == ((64, 64), np.float32)
     assert image_score(glow.maps[0], SHARE) == pytest.approx(glow.scores[9])
-    assert glow.row[CHOSEN] == auroc(glow.scores[:5], glow.scores[5:])
+    assert glow.row[OWN_WAY] == auroc(glow.scores[:5], glow.scores[5:])
 
 
 def test_intervals_are_over_origins(case):
@@ -78,9 +78,9 @@ def test_intervals_are_over_origins(case):
 def test_several_seeds_are_one_row(case):
     """Means of all numbers, and an interval that holds what differs between seeds."""
     one, two = np.array([1.0, 2, 3, 4, 5, 3, 4, 6, 7, 8]), np.array([5.0, 4, 3, 2, 1, 1, 2, 3, 4, 9])
-    rows = [{"set": "stripes", CHOSEN: value, "low": 0.0, "high": 1.0, "found": value} for value in (0.9, 0.5)]
+    rows = [{"set": "stripes", OWN_WAY: value, "low": 0.0, "high": 1.0, "found": value} for value in (0.9, 0.5)]
     found = features.over_seeds(case, [Outcome(row, s, [], (0, 1)) for row, s in zip(rows, (one, two), strict=True)])
-    assert (found["set"], found[CHOSEN], found["found"]) == ("stripes", pytest.approx(0.7), pytest.approx(0.7))
+    assert (found["set"], found[OWN_WAY], found["found"]) == ("stripes", pytest.approx(0.7), pytest.approx(0.7))
     assert {name: found[name] for name in ("low", "high")} == features.interval(case, np.stack([one, two]))
 
 
@@ -174,12 +174,12 @@ def test_a_row_a_way_and_a_pair(pairs):
 
 
 def test_the_summary_counts_the_pairs_of_classes_alone(pairs):
-    pairs.loc[(pairs["way"] == CHOSEN) & (pairs["normal"] == "a") & (pairs["anomaly"] == "b"), "features"] = 0.4
+    pairs.loc[(pairs["way"] == OWN_WAY) & (pairs["normal"] == "a") & (pairs["anomaly"] == "b"), "features"] = 0.4
     pairs.loc[pairs["normal"] == features.WHOLE[0], "features"] = 0.1
     found = features.pair_summary(pairs).set_index(["way", "features"])
-    assert found.loc[(CHOSEN, "features"), "mean of pairs"] == pytest.approx(5.4 / 6)
-    assert found.loc[(CHOSEN, "features"), "lowest"] == 0.4
+    assert found.loc[(OWN_WAY, "features"), "mean of pairs"] == pytest.approx(5.4 / 6)
+    assert found.loc[(OWN_WAY, "features"), "lowest"] == 0.4
     assert found["below 0.5"].to_dict() == {
-        ("mean", "pixels"): 6, ("mean", "features"): 0, (CHOSEN, "pixels"): 6, (CHOSEN, "features"): 1
+        ("mean", "pixels"): 6, ("mean", "features"): 0, (OWN_WAY, "pixels"): 6, (OWN_WAY, "features"): 1
     }  # fmt: skip
     assert found.loc[("mean", "features"), "Fashion-MNIST → MNIST"] == 0.1

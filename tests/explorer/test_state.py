@@ -289,7 +289,7 @@ def test_threshold_and_opacity_redraw_only_what_they_touch_and_compute_nothing(
     for computes in ("start", "work", "_made"):
         monkeypatch.setattr(state, computes, lambda *_, **__: pytest.fail("computed anew"))
     for step in range(20):
-        tab.opacity.value = 0.2 + 0.03 * step
+        tab.opacity.index = step
     after = {name: kept.widget.value for name, kept in tab.pictures.items()}
     assert [name for name in before if before[name] != after[name]] == ["overlay"]
     histogram = tab.histogram.widget.value
@@ -323,6 +323,32 @@ def test_the_threshold_stays_where_it_was_put_and_its_slider_names_every_place(s
         assert state.view.threshold == places[index][1]
     tab.rate.index -= 1
     assert state.view.threshold is None
+
+
+def test_a_key_that_comes_in_a_thread_of_its_own_while_the_controls_are_set_is_not_lost(
+    state: Explorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As in JupyterLab, which has what a browser sends handled beside the thread of the notebook."""
+    tab = borescope_tab.BorescopeTab(state, tmp_path)
+    state.background.wait(PATIENCE)
+    tab.redraw()
+    keys = [threading.Thread(target=tab.opacity.set_state, args=({"index": 3},))]
+    keys.append(threading.Thread(target=tab.colours.set_state, args=({"index": [12, 25]},)))
+    ask = state.normal_scores
+
+    def asked_while_they_are_set() -> np.ndarray | None:
+        for key in keys:
+            if not key.ident:
+                key.start()
+                key.join(0.3)  # where it does not wait, it is done by then
+        return ask()
+
+    monkeypatch.setattr(state, "normal_scores", asked_while_they_are_set)
+    tab.redraw()
+    for key in keys:
+        key.join(PATIENCE)
+    assert (state.view.opacity, state.view.low, state.view.high) == (0.15, 0.2, 1.5)
+    assert (tab.opacity.index, tab.colours.index) == (3, (12, 25))
 
 
 def test_neighbouring_places_have_names_that_differ_whatever_the_scale():
