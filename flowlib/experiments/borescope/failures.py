@@ -82,10 +82,10 @@ def small_defects(shots: Sequence[Shot]) -> tuple[np.ndarray, np.ndarray]:
 
 def border_gap(overlaps: np.ndarray, shots: Sequence[Shot]) -> Interval | None:
     """Mean overlap of small defects inside one patch less that of those across a border, at equal size, with its
-    interval over blades.
+    interval over blades and seeds.
 
-    `overlaps` ``(n,)`` of all test frames, at the thesis's stride. The difference of two means is the slope on which of
-    the two it is; what both owe to the logarithm of the number of pixels is taken off. None where either is missing,
+    `overlaps` ``(S, n)`` of all test frames, at the thesis's stride. The difference of two means is the slope on which
+    of the two it is; what both owe to the logarithm of the number of pixels is taken off. None where either is missing,
     under three blades have any, or size alone tells the two apart.
     """
     inside, across = small_defects(shots)
@@ -94,7 +94,9 @@ def border_gap(overlaps: np.ndarray, shots: Sequence[Shot]) -> Interval | None:
     if not (len(inside) and len(across)) or len(np.unique(of_small)) < 3:
         return None
     size = np.log([shots[i].mask.sum() for i in small])
-    is_inside, overlap = (without(size, values) for values in (np.isin(small, inside).astype(float), overlaps[small]))
+    is_inside, overlap = (
+        without(size, values) for values in (np.isin(small, inside).astype(float), overlaps[:, small])
+    )
     if np.ptp(is_inside) < 1e-9:
         return None
     value, low, high = slope_interval(is_inside, overlap, clusters=of_small)
@@ -102,10 +104,10 @@ def border_gap(overlaps: np.ndarray, shots: Sequence[Shot]) -> Interval | None:
 
 
 def without(size: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Values less their least-squares line on `size`, both ``(n,)``."""
+    """Values ``(n,)`` or ``(S, n)`` less their least-squares line on `size`, ``(n,)``."""
     centred = size - size.mean()
-    slope = centred @ values / (centred @ centred) if np.ptp(size) > 1e-9 else 0.0
-    return values - slope * centred
+    slope = values @ centred / (centred @ centred) if np.ptp(size) > 1e-9 else np.zeros(values.shape[:-1])
+    return values - slope[..., None] * centred
 
 
 # --- what notebook 05 tells and shows --------------------------------------------------------------------------------
@@ -140,7 +142,7 @@ def worst_examples(
 ) -> list[Example]:
     """Of each failure that some test frame can show, the worst frame: by its AUROC within, or by its overlap.
 
-    `maps` of one seed, and `at_stride` with its `overlaps` ``(n,)`` at the thesis's stride.
+    All of one seed: `maps`, and `at_stride` with its `overlaps` ``(n,)`` at the thesis's stride.
     """
     examples = []
     glints, black, (_, across) = reflections(shots), black_shadows(shots), small_defects(shots)

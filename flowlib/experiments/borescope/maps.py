@@ -64,13 +64,24 @@ def every_detector_map(
 
 
 def every_stride(
-    training: list[Shot], recipe: Recipe, n: int, strides: Sequence[int], shots: Sequence[Shot], executor: Executor
-) -> dict[int, list[np.ndarray]]:
-    """NLL maps of patches at each of the strides, of each shot."""
+    training: list[Shot],
+    recipe: Recipe,
+    n: int,
+    strides: Sequence[int],
+    seeds: Sequence[int],
+    shots: Sequence[Shot],
+    executor: Executor,
+) -> dict[int, list[list[np.ndarray]]]:
+    """NLL maps of patches at each of the strides, of each shot, a list a seed; each seed replaces the recipe's own."""
     chunks = [list(shots[i : i + CHUNK]) for i in range(0, len(shots), CHUNK)]
-    jobs = [(training, recipe, n, stride, chunk) for stride in strides for chunk in chunks]
+    jobs = [
+        (training, replace(recipe, seed=seed), n, stride, chunk)
+        for stride in strides
+        for seed in seeds
+        for chunk in chunks
+    ]
     found = iter(parallel.run(stride_maps, jobs, executor, "strides"))
-    return {stride: [values for _ in chunks for values in next(found)[0]] for stride in strides}
+    return {stride: [[values for _ in chunks for values in next(found)[0]] for _ in seeds] for stride in strides}
 
 
 # --- maps of every method: one job each, lists of ``(H, W)`` float32 -------------------------------------------------

@@ -95,33 +95,33 @@ def lowest_kind(table: pd.DataFrame, method: str, kinds: Sequence[str]) -> tuple
 
 def strides(
     shots: Sequence[Shot],
-    of_all: Mapping[str, Sequence[np.ndarray]],
+    of_all: Mapping[str, Sequence[Sequence[np.ndarray]]],
     of_few: Mapping[str, tuple[Sequence[np.ndarray], float]],
 ) -> pd.DataFrame:
     """What a stride costs and finds: stride, seconds, overlap, low, high, agreement (Spearman, with stride 4).
 
-    `of_all`: maps of all shots, where a stride has them; `of_few`: of a few of them, and the seconds an image, a row
-    each; "4" must be among these.
+    `of_all`: maps of all shots by seed, where a stride has them; `of_few`: of a few of them by one seed, and the
+    seconds an image, a row each; "4" must be among these.
     """
     finest, _ = of_few["4"]
     rows = []
     for stride, (maps, seconds) in of_few.items():
         overlap = Interval(np.nan, np.nan, np.nan)
         if stride in of_all:
-            overlap = shares(overlaps_of(of_all[stride], shots)[None], shots, has_defect(shots))
+            overlap = shares(overlaps_of(of_all[stride], shots), shots, has_defect(shots))
         row = {"stride": stride, "seconds": seconds, "overlap": overlap.value, "low": overlap.low, "high": overlap.high}
         rows.append(row | {"agreement": 1.0 if stride == "4" else agreement(maps, finest)})
     return pd.DataFrame(rows)
 
 
-def overlaps_of(maps: Sequence[np.ndarray], shots: Sequence[Shot]) -> np.ndarray:
-    """Region overlap of each shot up to a false-positive rate of 0.3, ``(n,)``; 0 without a defect."""
-    return frame_overlaps(maps, [one.mask for one in shots])
+def overlaps_of(maps: Sequence[Sequence[np.ndarray]], shots: Sequence[Shot]) -> np.ndarray:
+    """Region overlap of each shot up to a false-positive rate of 0.3, by seed, ``(S, n)``; 0 without a defect."""
+    return np.stack([frame_overlaps(of_seed, [one.mask for one in shots]) for of_seed in maps])
 
 
 def overlap_gain(first: np.ndarray, second: np.ndarray, shots: Sequence[Shot], places: Sequence[int]) -> Interval:
     """`first` less `second`, each of `overlaps_of`: mean over the shots at some places."""
-    return differences((first - second)[None], shots, np.isin(np.arange(len(shots)), places).astype(float))
+    return differences(first - second, shots, np.isin(np.arange(len(shots)), places).astype(float))
 
 
 def has_defect(shots: Sequence[Shot]) -> np.ndarray:

@@ -91,11 +91,11 @@ def test_the_border_gap_is_of_the_small_defects():
     """0.8 inside and 0.5 across, but for a blade each; what normal frames hold counts for nothing."""
     given = small(12, 10)
     overlaps = np.array([0.0, *[0.8] * 11, 0.2, *[0.5] * 9, 0.9, 1.0])
-    gap = failures.border_gap(overlaps, given)
+    gap = failures.border_gap(overlaps[None], given)
     assert gap is not None
     assert gap.value == pytest.approx((11 * 0.8 + 0.2) / 12 - (9 * 0.5 + 0.9) / 10)
     assert gap.low < gap.value < gap.high
-    swapped = failures.border_gap(-overlaps, given)
+    swapped = failures.border_gap(-overlaps[None], given)
     assert swapped is not None
     assert swapped.value == pytest.approx(-gap.value)
 
@@ -107,15 +107,15 @@ def test_the_gap_is_at_equal_size():
     size = np.log([one.mask.sum() for one in given])
     overlaps = 0.1 * size
     assert overlaps[:12].mean() < overlaps[12:].mean() - 0.05
-    gap = failures.border_gap(overlaps, given)
+    gap = failures.border_gap(overlaps[None], given)
     assert gap == pytest.approx((0, 0, 0), abs=1e-9)
-    assert failures.border_gap(overlaps + 0.3 * (np.arange(24) < 12), given).value == pytest.approx(0.3)
+    assert failures.border_gap(overlaps[None] + 0.3 * (np.arange(24) < 12), given).value == pytest.approx(0.3)
 
 
 @pytest.mark.parametrize(("inside", "across"), [(5, 0), (0, 5), (0, 0)])
 def test_there_is_no_gap_without_both_kinds(inside, across):
     given = small(inside, across)
-    assert failures.border_gap(np.ones(len(given)), given) is None
+    assert failures.border_gap(np.ones((1, len(given))), given) is None
 
 
 def test_the_gap_is_over_blades():
@@ -123,11 +123,22 @@ def test_the_gap_is_over_blades():
     rng = np.random.default_rng(0)
     given = small(10, 10)
     overlaps = rng.uniform(size=len(given))
-    one = failures.border_gap(overlaps, given)
-    ten = failures.border_gap(overlaps.repeat(10), [each for each in given for _ in range(10)])
+    one = failures.border_gap(overlaps[None], given)
+    ten = failures.border_gap(overlaps.repeat(10)[None], [each for each in given for _ in range(10)])
     assert one is not None
     assert ten is not None
     assert ten == pytest.approx(one, abs=0.05)
+
+
+def test_the_gap_is_over_seeds():
+    """The mean of the seeds' gaps, and the less sure the more they differ."""
+    given = small(10, 10)
+    rise = 0.3 * (np.arange(len(given)) < 11)
+    alike, apart = (failures.border_gap(np.outer(sizes, rise), given) for sizes in ((1, 1, 1), (0, 1, 2)))
+    assert alike is not None
+    assert apart is not None
+    assert apart.value == pytest.approx(alike.value)
+    assert apart.low < alike.low < alike.high < apart.high
 
 
 def test_the_table_leaves_out_what_no_frame_shows():

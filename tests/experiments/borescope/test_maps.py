@@ -46,16 +46,22 @@ def test_every_method_maps_every_frame_of_its_group():
 
 def test_strides_and_detector_maps_do_not_hang_on_the_cut(monkeypatch: pytest.MonkeyPatch):
     shots = PARTS.tested
-    whole = maps.every_stride(PARTS.training, GLOW, 40, (16, 32), shots, Inline())
+    whole = maps.every_stride(PARTS.training, GLOW, 40, (16, 32), (3, 4), shots, Inline())
     detector = fitting.fit([one.image for one in PARTS.training], None, Settings("pixels", steps=1), Inline())
     scores, of_detector = maps.every_detector_map(detector, shots, Inline())
     assert np.array_equal(scores, detector.score_samples([one.image for one in shots]))
     assert np.array_equal(of_detector[3], detector.map(shots[3].image))
     monkeypatch.setattr(maps, "CHUNK", 5)
-    cut = maps.every_stride(PARTS.training, GLOW, 40, (16, 32), shots, Inline())
-    assert {stride: len(found) for stride, found in cut.items()} == {16: len(shots), 32: len(shots)}
-    assert all(np.array_equal(a, b) for s in (16, 32) for a, b in zip(whole[s], cut[s], strict=True))
-    assert not np.array_equal(whole[16][0], whole[32][0])
+    cut = maps.every_stride(PARTS.training, GLOW, 40, (16, 32), (3, 4), shots, Inline())
+    assert {stride: [len(of_seed) for of_seed in found] for stride, found in cut.items()} == dict.fromkeys(
+        (16, 32), [len(shots)] * 2
+    )
+    of_whole, of_cut = (
+        [values for s in (16, 32) for of_seed in each[s] for values in of_seed] for each in (whole, cut)
+    )
+    assert all(np.array_equal(a, b) for a, b in zip(of_whole, of_cut, strict=True))
+    assert not np.array_equal(whole[16][0][0], whole[32][0][0])
+    assert not np.array_equal(whole[16][0][0], whole[16][1][0])
     again, of_again = maps.every_detector_map(detector, shots, Inline())
     assert np.array_equal(again, scores)
     assert all(np.array_equal(a, b) for a, b in zip(of_detector, of_again, strict=True))

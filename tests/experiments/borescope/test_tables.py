@@ -74,7 +74,7 @@ def test_strides_tell_cost_quality_and_agreement():
     rng = np.random.default_rng(0)
     few = [rng.normal(size=(64, 96)) for _ in range(2)]
     of_few = {"32": ([-values for values in few], 0.1), "4": (few, 6.0), "dense": ([3 * v for v in few], 0.05)}
-    table = tables.strides(shots, {"32": [0.0 * one.mask for one in shots], "dense": perfect(shots)}, of_few)
+    table = tables.strides(shots, {"32": [[0.0 * one.mask for one in shots]], "dense": [perfect(shots)]}, of_few)
     assert table["stride"].tolist() == ["32", "4", "dense"]
     assert table["seconds"].tolist() == [0.1, 6.0, 0.05]
     assert table["agreement"].tolist() == pytest.approx([-1, 1, 1])
@@ -82,12 +82,12 @@ def test_strides_tell_cost_quality_and_agreement():
 
 
 def test_overlaps_count_frames_with_a_defect_alone():
-    overlaps = tables.overlaps_of(perfect(PARTS.tested), PARTS.tested)
-    assert overlaps.tolist() == pytest.approx([0] * N + [1] * M)
+    overlaps = tables.overlaps_of([perfect(PARTS.tested)], PARTS.tested)
+    assert overlaps[0].tolist() == pytest.approx([0] * N + [1] * M)
     some = [N, N + 2]
     assert tables.overlap_gain(overlaps, 0.25 * overlaps, PARTS.tested, some).value == pytest.approx(0.75)
     changed = overlaps.copy()
-    changed[N + 1] = 0.0  # of none of the places
+    changed[:, N + 1] = 0.0  # of none of the places
     assert tables.overlap_gain(changed, 0.25 * overlaps, PARTS.tested, some).value == pytest.approx(0.75)
     assert tables.has_defect([frame(), frame("crack", 1, (0, 2, 0, 2))]).tolist() == [0, 1]
 
