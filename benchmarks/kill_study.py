@@ -77,7 +77,7 @@ COLUMNS = ["round", "victim", "second", "phase", "artifacts", "checkpoints", "pa
 def copy_of_project(root: Path, notebooks: Sequence[str] = tuple(NOTEBOOKS)) -> Path:
     """flowlib, with many checkpoints, these small notebooks and verified data in `root`."""
     shutil.copytree(ROOT / "flowlib", root / "flowlib", ignore=shutil.ignore_patterns("__pycache__"))
-    code = root / "flowlib" / "training.py"
+    code = root / "flowlib" / "kernels" / "loop.py"
     seldom, often = "\nCHECKPOINT_SECONDS = 30.0\n", f"\nCHECKPOINT_SECONDS = {CHECKPOINT_SECONDS}\n"
     assert seldom in code.read_text()
     code.write_text(code.read_text().replace(seldom, often))

@@ -19,7 +19,8 @@ import pandas as pd
 import torch
 
 from flowlib.kernels import steps
-from flowlib.training import Course, Recipe, Training, batch_table, build, combine, schedule
+from flowlib.kernels.loop import combine
+from flowlib.training import Course, Recipe, Training, batch_table, build, schedule
 
 OUT = Path(__file__).resolve().parent.parent / "reports" / "speed"
 RECIPE = Recipe("Glow", {"levels": 2, "steps": 8, "hidden_channels": 32, "hidden_layers": 1}, batch_size=16)

@@ -23,6 +23,7 @@ import torch
 from flowlib import training
 from flowlib.datasets import load
 from flowlib.figures.style import BLUE, GREEN, GREY, ORANGE, RED, SKY, STYLE
+from flowlib.kernels import loop
 from flowlib.kernels.descent import EPSILON, FIRST, SECOND, Descent
 from flowlib.training import Recipe, train
 
@@ -76,7 +77,7 @@ class TimeIsUp(Exception):
 def curve(option, seconds: float, images, held_out) -> list[tuple[float, float]]:
     """(seconds, held-out nats) of one training, its schedule spread over the steps that fit into `seconds`."""
     options, batch, rate, optimiser, gradient = option
-    training.GRADIENT_NORM = gradient
+    loop.GRADIENT_NORM = gradient
     Descent.update = optimiser  # type: ignore[method-assign]
     noise = torch.rand(held_out.shape, generator=torch.Generator().manual_seed(0))
     state = {"spent": 0.0, "last": 0.0, "next": 1.0}

@@ -1,4 +1,4 @@
-"""One training loop for every model, and the cache around it.
+"""One way of training for every model (`flowlib.kernels.loop`), and the cache around it.
 
 A `Recipe` and the training images determine a model to the bit (on one machine, with one thread): batches and
 dequantisation noise are drawn from the seed and the step number, so that a run that was killed continues from its last
@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from flowlib.autoencoders import Autoencoder, ConvAutoencoder, FullyConnectedAutoencoder
 from flowlib.glow import Glow
-from flowlib.kernels.descent import Descent, adam_rates
-from flowlib.kernels.graphs import captured, of_batches
+from flowlib.kernels.descent import adam_rates
+from flowlib.kernels.graphs import of_batches
+from flowlib.kernels.loop import Loop
 from flowlib.runtime import artifacts
 from flowlib.runtime.artifacts import Artifact, ArtifactError
 from flowlib.runtime.code import code_hash
@@ -29,12 +29,7 @@ MODELS: dict[str, type[Any]] = {cls.__name__: cls for cls in (Glow, ConvAutoenco
 Model = Glow | Autoencoder
 
 WARM_UP = 0.1  # share of the steps in which the learning rate rises from zero; a cosine takes it back
-GRADIENT_NORM = (
-    50.0  # nats; a longer gradient is cut to this length (one odd image of a small batch can be 1000 times it)
-)
 INITIAL_IMAGES = 256  # seen by the data-dependent initialisation
-CHECKPOINT_SECONDS = 30.0
-CHECK_STEPS = 100  # of a GPU's: it is waited for after so many
 SCORING_BATCH = 128
 
 
@@ -145,130 +140,47 @@ def shape_of(training: Training) -> str | None:
     return f"{recipe} {training.images.shape[1:]} {training.labels is None} {step}"
 
 
-class Course:
-    """M trainings of one shape, in step and as one model (`flowlib.kernels.descent.Descent`).
-
-    A step reads tensors that stay where they are, into which `feed` lays its images, noise and learning rate, and waits
-    for no GPU. There it is one CUDA graph, and whether all was finite is asked every `CHECK_STEPS` steps; if not, these
-    are taken again one by one, as they are everywhere else.
-    """
+class Course(Loop):
+    """The `Loop` of trainings of one shape: what it reads of them, and how it goes on from their checkpoints."""
 
     def __init__(self, trainings: Sequence[Training]) -> None:
-        self.trainings, self.recipe = trainings, trainings[0].recipe
+        self.trainings, recipe = trainings, trainings[0].recipe
         saved = [None if t.checkpoint is None else artifacts.read_or_discard(t.checkpoint) for t in trainings]
-        self.models = [begun(t, found) for t, found in zip(trainings, saved, strict=True)]
-        self.descent = Descent(self.models)
-        self.losses: list[list[float]] = []  # of each step, those of the models
+        models = [begun(t, found) for t, found in zip(trainings, saved, strict=True)]
+        place = next(models[0].parameters())
+        sizes = [len(t.images) for t in trainings]
+        tables = [
+            batch_table(n, recipe.batch_size, recipe.steps, t.recipe.seed)
+            for n, t in zip(sizes, trainings, strict=True)
+        ]
+        starts = (np.cumsum(sizes) - sizes).repeat(recipe.batch_size)
+        columns = [to_device_of(place, np.concatenate([t.images for t in trainings]))]
+        if trainings[0].labels is not None:
+            columns.append(to_device_of(place, np.concatenate([t.labels for t in trainings])))
+        super().__init__(
+            models,
+            columns,
+            to_device_of(place, np.concatenate(tables, 1) + starts),
+            adam_rates(recipe.learning_rate * schedule(step, recipe.steps) for step in range(recipe.steps)).to(place),
+            [t.recipe.seed for t in trainings],
+            [t.recipe.kept for t in trainings],
+        )
         if found := [one for one in saved if one]:
             self.losses = np.stack([one.arrays["losses"] for one in found], 1).tolist()
             for name, moment in self.descent.moments.items():
                 moment.copy_(torch.from_numpy(np.stack([one.arrays[name] for one in found])).view(moment.shape))
 
-        # images of all, one after another, and which are each step's
-        value, B, steps = self.descent.value, self.recipe.batch_size, self.recipe.steps
-        sizes = [len(t.images) for t in trainings]
-        tables = [batch_table(n, B, steps, t.recipe.seed) for n, t in zip(sizes, trainings, strict=True)]
-        starts = (np.cumsum(sizes) - sizes).repeat(B)
-        self.indices = to_device_of(value, np.concatenate(tables, 1) + starts)  # (steps, M * B)
-        self.rates = adam_rates(self.recipe.learning_rate * schedule(step, steps) for step in range(steps)).to(value)
-        self.columns = [to_device_of(value, np.concatenate([t.images for t in trainings]))]
-        if trainings[0].labels is not None:
-            self.columns.append(to_device_of(value, np.concatenate([t.labels for t in trainings])))
-
-        flows = value.shape[:-1]  # (M,) where they are several
-        shape = (*flows, B, *trainings[0].images.shape[1:])
-        self.batch = [column.new_empty(len(trainings) * B, *column.shape[1:]) for column in self.columns]
-        images, *labels = self.batch
-        self.arguments = [images.view(shape), value.new_empty(shape), *(one.view(*flows, B) for one in labels)]
-        self.noises = self.arguments[1].view(len(trainings), -1)
-        self.rate, self.found = self.rates[0].clone(), value.new_empty(2, *flows)
-        kept = value.new_tensor([t.recipe.kept for t in trainings]).view(*flows, 1)
-        self.weights = (torch.arange(B, device=value.device) < kept) / kept  # (*flows, B) of the losses in their order
-        self.trims = any(t.recipe.kept < B for t in trainings)
-        self.generator = torch.Generator(value.device)
-        self.compiled = self.descent.model.compiled_loss(*self.arguments[:2])
-
-    def feed(self, step: int) -> None:
-        """What the step reads: images, labels, noise and learning rate."""
-        for column, batch in zip(self.columns, self.batch, strict=True):
-            torch.index_select(column, 0, self.indices[step], out=batch)
-        for training, noise in zip(self.trainings, self.noises, strict=True):
-            noise.uniform_(generator=self.generator.manual_seed(combine(training.recipe.seed, step)))
-        self.rate.copy_(self.rates[step])
-
-    def gradient(self) -> None:
-        """Finds each model's loss, and its gradient and the length of that."""
-        each = self.compiled() if self.compiled else self.descent.model.loss(*self.arguments)  # (*flows, B)
-        weights = self.weights
-        if self.trims:
-            weights = weights.gather(-1, each.argsort(-1).argsort(-1))
-        loss = (each.detach().masked_fill(weights == 0, 0) * weights).sum(-1)
-        if self.compiled:
-            self.compiled.gradient(weights)
-        else:
-            self.descent.find_gradient(each, weights)
-        torch.stack((loss, self.descent.shorten(GRADIENT_NORM)), out=self.found)
-
-    def step(self) -> None:
-        self.gradient()
-        self.descent.update(self.rate)
-
-    def run(self, on_step: Callable[[int, Model], None] | None = None) -> list[tuple[Model, np.ndarray]]:
-        """To the end; models and losses, as `train` gives them."""
-        self.feed(0)
-        replay = None if on_step else captured(self.step, self.descent.state)
-        stride = CHECK_STEPS if replay else 1
-        last_saved = time.monotonic()
-        with tqdm(initial=len(self.losses), total=self.recipe.steps, leave=False, disable=None) as progress:
-            while len(self.losses) < self.recipe.steps:
-                steps = range(len(self.losses), min(len(self.losses) + stride, self.recipe.steps))
-                self.losses += (replay and self.replayed(steps, replay)) or self.one_by_one(steps)
-                progress.update(len(steps))
-                if on_step is not None:
-                    on_step(steps[-1], self.models[0])
-                if time.monotonic() - last_saved > CHECKPOINT_SECONDS:
-                    self.save()
-                    last_saved = time.monotonic()
-        self.descent.model.zero_grad()
-        return [(model.eval(), losses) for model, losses in zip(self.models, np.array(self.losses).T, strict=True)]
-
-    def one_by_one(self, steps: range) -> list[list[float]]:
-        """The losses of these steps. Raises TrainingError before the first whose loss or gradient is not finite."""
-        losses = []
-        for step in steps:
-            self.feed(step)
-            self.gradient()
-            loss, norm = to_numpy(self.found).reshape(2, -1)
-            if not np.isfinite(loss + norm).all():
-                raise TrainingError(self.not_finite(step, loss, norm))
-            losses.append(loss.tolist())
-            self.descent.update(self.rate)
-        return losses
-
-    def replayed(self, steps: range, replay: Callable[[], object]) -> list[list[float]] | None:
-        """As `one_by_one`, on a GPU that nothing waits for; None, and all is as before, if not all is finite."""
-        before = [tensor.clone() for tensor in self.descent.state]
-        found = self.found.new_empty(len(steps), *self.found.shape)
-        for row, step in zip(found, steps, strict=True):
-            self.feed(step)
-            replay()
-            row.copy_(self.found)
-        losses, norms = to_numpy(found).reshape(len(steps), 2, -1).swapaxes(0, 1)
-        if np.isfinite(losses + norms).all():
-            return losses.tolist()
-        for tensor, value in zip(self.descent.state, before, strict=True):
-            tensor.copy_(value)
-        return None
-
-    def not_finite(self, step: int, losses: np.ndarray, norms: np.ndarray) -> str:
-        """Where it first was not, for the message of an error."""
-        at = int(np.argmin(np.isfinite(losses + norms)))
+    def not_finite(self, step: int, losses: list[float], norms: list[float]) -> TrainingError:
+        """It names the first that was not."""
+        at = int(np.argmin(np.isfinite(losses) & np.isfinite(norms)))
         recipe = self.trainings[at].recipe
         images, *labels = (batch.chunk(len(self.trainings))[at] for batch in self.batch)
         place = "in the gradient" if np.isfinite(losses[at]) else self.models[at].first_not_finite(images, *labels)
         indices = batch_table(len(self.trainings[at].images), recipe.batch_size, recipe.steps, recipe.seed)[step]
         mend = "lower learning_rate or take more steps (their first tenth warms up)"
-        return f"{recipe.model}: not finite at step {step}, {place}, images {indices.tolist()} of the set; {mend}"
+        return TrainingError(
+            f"{recipe.model}: not finite at step {step}, {place}, images {indices.tolist()} of the set; {mend}"
+        )
 
     def save(self) -> None:
         """Write a checkpoint of each training that wants one: parameters, Adam's moments, and the losses so far."""
@@ -301,11 +213,6 @@ def batch_table(n: int, batch_size: int, steps: int, seed: int) -> np.ndarray:
     epochs = range(-(-steps * batch_size // n))
     order = np.concatenate([np.random.default_rng((seed, epoch)).permutation(n) for epoch in epochs])
     return order[: steps * batch_size].reshape(steps, batch_size)
-
-
-def combine(seed: int, step: int) -> int:
-    """One seed for torch from a run's seed and a step."""
-    return int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0] >> 1)
 
 
 def best_device() -> torch.device:

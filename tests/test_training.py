@@ -10,6 +10,7 @@ import torch
 
 from flowlib import Glow, training
 from flowlib.glow import squeeze, unsqueeze
+from flowlib.kernels import loop
 from flowlib.kernels.descent import Descent
 from flowlib.runtime import artifacts
 from flowlib.runtime.artifacts import Artifact, ArtifactError
@@ -90,7 +91,7 @@ def test_interrupted_training_ends_with_the_same_bits(
 ):
     """Interrupted in steps 1 and `last`, each time continued from the checkpoint of the step before."""
     expected, expected_losses = train(some_images(), recipe)
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0)
     checkpoint = tmp_path / "a.checkpoint"
     started = []
     for stop in (1, last):
@@ -380,7 +381,7 @@ def test_parameters_of_another_model_are_refused():
 
 def test_interrupted_cached_training_continues(data_folder: Path, monkeypatch: pytest.MonkeyPatch):
     expected, _ = train(some_images(), GLOW)
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0)
     steps: list[int] = []
 
     def interrupt(step: int, _: Model) -> None:

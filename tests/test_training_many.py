@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from flowlib import training
+from flowlib.kernels import loop
 from flowlib.training import Recipe, Training, TrainingError, train, train_many
 
 FLOW = Recipe("Glow", {"levels": 2, "steps": 2, "hidden_channels": 4}, steps=8, batch_size=4, seed=3)
@@ -79,7 +80,7 @@ def test_those_that_were_stopped_go_on(tmp_path: Path, monkeypatch: pytest.Monke
     """Two were stopped after step 3, together, the third after step 5, alone."""
     many = different(FLOW, tmp_path)
     expected = train_many([replace(one, checkpoint=None) for one in many])
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0)
     feed = training.Course.feed
 
     def stop_at(last: int) -> None:
@@ -142,8 +143,8 @@ def test_the_static_step_is_the_loop(number: int, stride: int, tmp_path: Path, m
     """To the bit, wherever it is asked whether all is finite, and from a checkpoint on."""
     many = different(FLOW, tmp_path)[:number]
     expected = train_many(many)
-    monkeypatch.setattr(training, "captured", eagerly)
-    monkeypatch.setattr(training, "CHECK_STEPS", stride)
+    monkeypatch.setattr(loop, "captured", eagerly)
+    monkeypatch.setattr(loop, "CHECK_STEPS", stride)
     assert_alike(train_many(many), expected, 0, 0)
 
 
@@ -153,8 +154,8 @@ def test_what_is_not_finite_is_found_by_going_back(monkeypatch: pytest.MonkeyPat
     messages, states = [], []
     for stride in (None, 7):
         if stride:
-            monkeypatch.setattr(training, "captured", eagerly)
-            monkeypatch.setattr(training, "CHECK_STEPS", stride)
+            monkeypatch.setattr(loop, "captured", eagerly)
+            monkeypatch.setattr(loop, "CHECK_STEPS", stride)
         course = training.Course([one])
         with pytest.raises(TrainingError) as error:
             course.run()

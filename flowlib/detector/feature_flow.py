@@ -13,14 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from flowlib.kernels.loop import GRADIENT_NORM, combine
 from flowlib.runtime import artifacts
 from flowlib.runtime.artifacts import Arrays, Artifact
 from flowlib.runtime.code import code_hash
 from flowlib.training import (
-    GRADIENT_NORM,
     TrainingError,
     best_device,
-    combine,
     computed_with,
     schedule,
     to_device_of,
