@@ -49,7 +49,7 @@ def path_of(kind: str, parts: dict[str, Any]) -> Path:
 
 
 def cached(kind: str, parts: dict[str, Any], make: Callable[[Path], Artifact]) -> Artifact:
-    """The artifact determined by `parts`, made by `make` if it is not there.
+    """The artifact determined by `parts`, made by `make` if it is not there; its arrays in the order of their names.
 
     Arguments
     ---------
@@ -75,7 +75,7 @@ def cached(kind: str, parts: dict[str, Any], make: Callable[[Path], Artifact]) -
         checkpoint.unlink(missing_ok=True)
     finally:
         lock.release()
-    return made
+    return Artifact(dict(sorted(made.arrays.items())), made.notes)  # as it will be read
 
 
 def key(parts: dict[str, Any]) -> str:
@@ -129,7 +129,7 @@ def read(path: Path) -> Artifact:
         check_file(path)
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            arrays = {name: file.get_tensor(name) for name in sorted(file.keys())}
         notes = json.loads(metadata["notes"])
         intact = metadata["sha256"] == digest(arrays, metadata["notes"])
     except FileNotFoundError:

@@ -208,6 +208,14 @@ def files_in(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir() if path.suffix != ".lock"]
 
 
+def test_arrays_are_in_one_order_made_or_read():
+    made, read_again = (
+        cached("model", {"seed": 1}, lambda _: Artifact({name: np.zeros(2) for name in ("b", "a10", "a9")}, {}))
+        for _ in range(2)
+    )
+    assert list(made.arrays) == list(read_again.arrays) == ["a10", "a9", "b"]
+
+
 @pytest.mark.parametrize("how", ["save_file", "limit", "replace"])
 def test_full_disk_is_one_clear_error(how: str, monkeypatch: pytest.MonkeyPatch):
     parts = {"seed": 1}
