@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from flowlib.figures.style import BLUE, GREEN, GREY, ORANGE, RED, STYLE
+from flowlib.figures.style import BLUE, GREEN, GREY, ORANGE, RED, SKY, STYLE
 
 
 class Shown(Protocol):
@@ -137,6 +137,38 @@ def by_defect(table: pd.DataFrame, methods: Sequence[str], value: str, xlabel: s
         axes.set(xlim=(-0.02, 1.02), xlabel=xlabel, ylim=(len(groups) - 0.4, -0.6))
         axes.set_yticks(range(len(groups)), [group.replace("_", " ") for group in groups])
         figure.legend(loc="outside upper right", ncols=len(methods))
+    return figure
+
+
+def videos(table: pd.DataFrame, kinds: Sequence[str]) -> Figure:
+    """Whole videos flagged: (a) good and damaged ones against the nominal rate, (b) of each kind of damage.
+
+    Columns: score, nominal, actual, found, low, high, and a column a kind.
+    """
+    marks = {"three of five frames": (GREEN, "D", -0.06), "highest frame": (SKY, "^", 0.06)}
+    with plt.rc_context(STYLE):
+        figure, (left, right) = plt.subplots(1, 2, figsize=(13, 4.8), layout="constrained")
+        rates = sorted(table["nominal"].unique())
+        for name, (colour, marker, shift) in marks.items():
+            rows = table[table["score"] == name].sort_values("nominal")
+            x = np.arange(len(rows)) + shift
+            errors = [100 * (rows["found"] - rows["low"]), 100 * (rows["high"] - rows["found"])]
+            left.errorbar(x, 100 * rows["found"], yerr=errors, ls="", marker=marker, ms=8, color=colour, capsize=5,
+                          label=f"damaged, {name}")  # fmt: skip
+            left.plot(
+                x, 100 * rows["actual"], ls="", marker=marker, ms=8, mfc="white", color=colour, label=f"good, {name}"
+            )
+            lowest = rows.iloc[0]
+            y = np.arange(len(kinds)) + 2.5 * shift
+            right.plot(100 * lowest[list(kinds)].astype(float), y, ls="", marker=marker, ms=9, color=colour, label=name)
+        left.plot(range(len(rates)), [100 * rate for rate in rates], ls="", marker="_", ms=40, mew=2.5, color=RED,
+                  label="nominal")  # fmt: skip
+        left.set_xticks(range(len(rates)), [f"{rate:.0%}" for rate in rates])
+        left.set(xlabel="nominal rate of good videos flagged", ylabel="videos flagged (%)", ylim=(-3, 103), title="(a)")
+        left.legend(loc="upper left", fontsize=11)
+        right.set_yticks(range(len(kinds)), [kind.replace("_", " ") for kind in kinds])
+        right.set(xlabel=f"videos flagged at {rates[0]:.0%} (%)", xlim=(-3, 103), title="(b)")
+        right.invert_yaxis()
     return figure
 
 

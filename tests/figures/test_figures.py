@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from flowlib.figures import beyond, black_pixels, contamination, features, shared, squares, style
+from flowlib.figures import beyond, black_pixels, borescope, contamination, features, shared, squares, style
 
 mpl.use("Agg")
 RNG = np.random.default_rng(0)
@@ -294,3 +294,16 @@ def test_same_figure_same_bytes(tmp_path: Path):
         figure = black_pixels.ranking(RANKED, 0.5, "share")
         style.save(figure, tmp_path / folder, "01_some", pd.DataFrame({"case": [1]}), "caption")
     assert (tmp_path / "a/figures/01_some.png").read_bytes() == (tmp_path / "b/figures/01_some.png").read_bytes()
+
+
+def test_videos_are_told_by_rate_and_by_kind():
+    rows = [
+        {"score": score, "nominal": rate, "actual": rate / 2, "found": 0.5, "low": 0.4, "high": 0.7, "crack": 1.0,
+         "missing_piece": 0.25}
+        for score in ("three of five frames", "highest frame")
+        for rate in (0.05, 0.1)
+    ]  # fmt: skip
+    figure = borescope.videos(pd.DataFrame(rows), ["crack", "missing_piece"])
+    said = texts(figure)
+    assert all(word in said for word in ("5%", "10%", "missing piece", "damaged, highest frame", "nominal"))
+    assert labels(figure)[0] == ("nominal rate of good videos flagged", "videos flagged (%)")

@@ -55,13 +55,19 @@ def prepare(
 
     Returns the training and the test shots. What is there already is not made again.
     """
-    stem = f"{'-'.join(map(str, blades))}x{frames}_seed{seed}_{code_hash('flowlib.simulator.dataset')[:8]}"
-    videos, images = folder / f"videos_{stem}", folder / f"frames_{stem}_every{every}"
+    videos = videos_of(folder, blades, frames, seed)
+    images = folder / f"{videos.name.replace('videos', 'frames')}_every{every}"
     simulate(videos, *blades, frames=frames, seed=seed, executor=executor)
     ingest(videos, images, frames=frames, every=every)
     found = layout(images)
     train = [shot("good", path, None, images) for path in found.normal]
     return train, [shot(label, path, found.masks.get(path), images) for label, path in found.test]
+
+
+def videos_of(folder: Path, blades: tuple[int, int, int], frames: int, seed: int) -> Path:
+    """Where `prepare` puts the videos, laid out as `flowlib.simulator.dataset.simulate` does."""
+    code = code_hash("flowlib.simulator.dataset")[:8]
+    return folder / f"videos_{'-'.join(map(str, blades))}x{frames}_seed{seed}_{code}"
 
 
 def divided(shots: Sequence[Shot], test: Sequence[Shot], seed: int = 0) -> Parts:

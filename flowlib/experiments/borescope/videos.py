@@ -5,6 +5,7 @@ damaged ones. What a video's score is, is `flowlib.inspection.tracks.video_score
 which a flicker of light decides.
 """
 
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
@@ -12,10 +13,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from flowlib.detector import storage
+from flowlib.detector.model import Detector
 from flowlib.inspection.calibration import digest, track_of
 from flowlib.inspection.layouts import layout
 from flowlib.inspection.media import is_video
 from flowlib.inspection.tracks import promise, video_score
+from flowlib.metrics import mean_interval
 from flowlib.runtime import parallel
 
 Tracks = Mapping[str, np.ndarray]  # of each video, by file: scores of its frames in the order of time (T,)
@@ -48,6 +52,12 @@ def unseen_tracks(
             raise ValueError(f"a simulated video cannot be read: {reason}")
         tracks.setdefault(label, {})[path.name] = np.array(track)
     return tracks
+
+
+def tracks_of(detector: Detector, folder: Path, executor: Executor) -> dict[str, dict[str, np.ndarray]]:
+    """`unseen_tracks` of a detector that is not saved."""
+    with tempfile.TemporaryDirectory() as place:
+        return unseen_tracks(storage.save(detector, Path(place)).parent, folder, executor)
 
 
 def thinned(tracks: Tracks, every: int) -> dict[str, np.ndarray]:
@@ -86,7 +96,8 @@ def rates(
     """Nominal and actual rate, and the share of damaged videos found, all and by kind.
 
     tracks: by label, of which "good" is normal (`unseen_tracks`). Returns a row a score of `SCORES`, thinning and
-    nominal rate: score, every, nominal, actual, found, and a column a kind of damage.
+    nominal rate: score, every, nominal, actual, found with its 95 % interval over videos (low, high), and a column a
+    kind of damage.
     """
     kinds = [label for label in tracks if label != "good"]
     rows = []
@@ -101,5 +112,6 @@ def rates(
                 by_kind = shares.groupby(shares["video"].str.split("/").str[0])["flagged"].mean()
                 actual = table.loc[table["good"], "flagged"].mean()
                 row = {"score": name, "every": step, "nominal": rate, "actual": actual}
-                rows.append(row | {"found": shares["flagged"].mean(), **by_kind})
+                found = mean_interval(shares["flagged"].to_numpy(), bounds=(0, 1))
+                rows.append(row | {"found": found.value, "low": found.low, "high": found.high, **by_kind})
     return pd.DataFrame(rows)

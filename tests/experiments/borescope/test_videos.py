@@ -25,6 +25,7 @@ def test_the_actual_rate_is_the_nominal_one_or_lower_and_what_is_found_is_counte
             assert row["crack"] == 1
             assert row["dent"] < nominal + 0.3
             assert row["found"] == pytest.approx((30 * row["crack"] + 10 * row["dent"]) / 40)
+            assert 0 <= row["low"] <= row["found"] <= row["high"] <= 1
 
 
 def test_flickers_cost_the_highest_frame_what_stays_does_not_mind() -> None:
