@@ -165,7 +165,7 @@ def videos(table: pd.DataFrame, kinds: Sequence[str]) -> Figure:
                   label="nominal")  # fmt: skip
         left.set_xticks(range(len(rates)), [f"{rate:.0%}" for rate in rates])
         left.set(xlabel="nominal rate of good videos flagged", ylabel="videos flagged (%)", ylim=(-3, 103), title="(a)")
-        left.legend(loc="upper left", fontsize=11)
+        figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=11)
         right.set_yticks(range(len(kinds)), [kind.replace("_", " ") for kind in kinds])
         right.set(xlabel=f"videos flagged at {rates[0]:.0%} (%)", xlim=(-3, 103), title="(b)")
         right.invert_yaxis()
