@@ -117,4 +117,36 @@ OF_BLADES = [
         both(above(0.8, "under 100 pixels"), below(0.8, "1000 up pixels")),
         simulated=True,
     ),
+    Claim(
+        "5.9",
+        "5, Fig. 13",
+        "The texture of the blade produces some false positives.",
+        "two pictures",
+        "Within normal frames, of the metal whose 32x32 surround is metal without reflection, AUROC of NLL of the "
+        "tenth with the strongest texture (standard deviation of the surround's grey levels) against the rest above "
+        "0.75.",
+        BORESCOPE,
+        above(0.75),
+        simulated=True,
+    ),
+    Claim(
+        "5.10",
+        "5",
+        "Flows take considerably more time to train than other unsupervised models, even for small data sets.",
+        "stated",
+        "Processor time of a step of training of Glow with the thesis's two levels of 32 steps, over that of the "
+        "convolutional autoencoder on as many patches, above 2.",
+        BORESCOPE,
+        above(2.0),
+    ),
+    Claim(
+        "5.11",
+        "6, recommended",
+        "With the different viewpoints in mind, a conditional flow is interesting to explore.",
+        "not tried",
+        "Image AUROC of the flow that is told the viewpoint less that of the flow that is not, above 0.",
+        BORESCOPE,
+        above(0.0),
+        simulated=True,
+    ),
 ]

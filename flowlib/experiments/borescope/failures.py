@@ -1,9 +1,9 @@
-"""The three failures that the thesis saw (Fig. 14), each measured on the frames that can show it.
+"""The failures that the thesis saw (Fig. 13 and 14), each measured on the frames that can show it.
 
-Reflections: metal in a specular reflection against the other metal of a normal frame. Borders: small defects inside one
-patch of the thesis's grid against such that lie across a border, at equal size. Black shadow: pixels of missing pieces
-that show black against the pixels of the frame without a defect. Frames are given by their place among the test frames,
-throughout.
+Texture: the tenth of a normal frame's metal that has the strongest, against the rest. Reflections: metal in a specular
+reflection against the other metal of a normal frame. Borders: small defects inside one patch of the thesis's grid
+against such that lie across a border, at equal size. Black shadow: pixels of missing pieces that show black against the
+pixels of the frame without a defect. Frames are given by their place among the test frames, throughout.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.ndimage import minimum_filter, uniform_filter
 
+from flowlib.detector.model import PATCH
 from flowlib.experiments.borescope.frames import Shot, blades
 from flowlib.experiments.borescope.measures import across_border, shares, within_image
 from flowlib.metrics import Interval, slope_interval
@@ -21,6 +23,7 @@ from flowlib.study import claims
 METAL, MISSING = 0, "missing_piece"  # of `Shot.regions`, neither reflection nor shadow; of `Shot.label`
 ALARMS = 0.05  # of the pixels without a defect, at which recall is taken
 GLINT, BLACK = 30, 10  # pixels that a frame must have in a reflection, and of missing metal that show black
+TEXTURED = 300  # pixels that a frame must have on metal, for its texture to be asked about
 
 
 class Compared(NamedTuple):
@@ -38,6 +41,22 @@ def reflections(shots: Sequence[Shot]) -> Compared:
     return Compared(
         places, [shots[i].regions == REFLECTION for i in places], [shots[i].regions == METAL for i in places]
     )
+
+
+def textures(shots: Sequence[Shot]) -> Compared:
+    """Normal frames with `TEXTURED` pixels or more whose surround is metal without reflection: of these pixels the
+    tenth with the largest standard deviation of grey levels in it, and the rest."""
+    found = Compared([], [], [])
+    for place, one in enumerate(shots):
+        inner = minimum_filter(one.regions == METAL, PATCH, mode="constant")
+        if one.label == "good" and inner.sum() >= TEXTURED:
+            grey = one.image.mean(0, dtype=np.float64)
+            spread = uniform_filter(grey**2, PATCH) - uniform_filter(grey, PATCH) ** 2
+            strong = inner & (spread >= np.quantile(spread[inner], 0.9))
+            found.places.append(place)
+            found.inside.append(strong)
+            found.outside.append(inner & ~strong)
+    return found
 
 
 def black_shadows(shots: Sequence[Shot]) -> Compared:

@@ -87,6 +87,25 @@ def small(inside: int, across: int) -> list[Shot]:
     return [frame(blade=99), *(frame("crack", i, box) for i, box in enumerate(boxes)), frame(blade=98)]
 
 
+def test_texture_is_the_tenth_of_the_metal_that_varies_most():
+    """Stripes on the left third of a blade, whose border and whose reflections are not asked about."""
+    plain = frame()
+    image = np.full((1, 96, 160), 100, np.uint8)
+    image[0, :, :40:2] = 160
+    regions = np.full((96, 160), failures.METAL)
+    regions[:, 120:] = REFLECTION
+    striped = plain._replace(image=image, mask=np.zeros((96, 160), bool), regions=regions)
+    bright = with_regions(plain, REFLECTION, slice(0, 64), slice(0, 60))  # but for a strip
+    found = failures.textures([bright, striped, striped._replace(label="crack")])
+    assert found.places == [1]
+    inside, outside = found.inside[0], found.outside[0]
+    rows, columns = np.nonzero(inside | outside)
+    assert (rows.min(), columns.min()) >= (15, 15)
+    assert columns.max() < 120 - 15
+    assert inside.sum() == pytest.approx(0.1 * (inside | outside).sum(), rel=0.35)
+    assert np.nonzero(inside)[1].max() < 40 < np.nonzero(outside)[1].max()
+
+
 def test_the_border_gap_is_of_the_small_defects():
     """0.8 inside and 0.5 across, but for a blade each; what normal frames hold counts for nothing."""
     given = small(12, 10)
