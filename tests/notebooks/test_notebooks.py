@@ -21,7 +21,7 @@ MEASURED = {
     "05_strides.csv": ["seconds"],
     "08_methods.csv": ["fit, s", "image, ms"],
 }  # columns that a clock fills, by table
-TIMED = {"05_borescope.5.5.json"}  # claims of seconds
+TIMED = {"05_borescope.5.5.json", "05_borescope.5.10.json"}  # claims of seconds
 
 
 @pytest.fixture(scope="module")
