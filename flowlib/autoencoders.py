@@ -45,7 +45,7 @@ class Autoencoder(nn.Module):
                 return f"in layer {name} ({type(layer).__name__})"
         return "in the loss"
 
-    def initialise(self, images: Tensor) -> None:
+    def initialise(self, images: Tensor, noise: Tensor | None = None) -> None:
         """Nothing to do: the layers' own initialisation does not look at data."""
 
 

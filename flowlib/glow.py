@@ -197,7 +197,8 @@ class Glow(nn.Module):
 
     @torch.no_grad()
     def initialise(self, images: Tensor, noise: Tensor | None = None) -> None:
-        """Set every actnorm to zero mean and unit variance of its output on `images` (Glow, section 3.1)."""
+        """Set every actnorm to zero mean and unit variance of its output on `images` (Glow, section 3.1); with `noise`,
+        as they train, or each step stretches the directions in which they are all alike."""
         h = self._logit(images, noise)
         for level in self.levels:
             h = squeeze(h)

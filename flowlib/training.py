@@ -199,7 +199,9 @@ def begun(training: Training, saved: Artifact | None) -> Model:
         load_parameters(model, saved)
     else:
         some = batch_table(len(training.images), INITIAL_IMAGES, 1, training.recipe.seed)[0]
-        model.initialise(to_device_of(model, training.images[some]))
+        images = to_device_of(model, training.images[some])
+        noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(training.recipe.seed))
+        model.initialise(images, noise.to(images.device))  # with noise, as it will train
     return model
 
 

@@ -1,5 +1,6 @@
 """Training: the same numbers from the same seed, however often it is interrupted; and the cache around it."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from flowlib import Glow, training
+from flowlib import Glow, datasets, training
 from flowlib.glow import squeeze, unsqueeze
 from flowlib.kernels import loop
 from flowlib.kernels.descent import Descent
@@ -447,3 +448,11 @@ def test_a_conditional_flow_learns_what_its_labels_tell():
     assert np.array_equal(training.score(again, images, labels), own)
     swapped = training.trained(images, recipe, 1 - labels)
     assert not np.array_equal(training.score(swapped, images, labels), own)
+
+
+def test_a_deep_flow_begins_where_images_are_all_alike():
+    """Gratings span few directions: begun without noise, a batch that has it costs 1e14 nats and has no gradient."""
+    images, _ = datasets.frequencies()
+    recipe = Recipe("Glow", {"levels": 2, "steps": 32, "hidden_channels": 4}, steps=1, batch_size=32, seed=5)
+    _, losses = train(images[::4], recipe)
+    assert losses[0] < 32 * 32 * 8 * math.log(2), "no worse than pixels that all are as likely"
