@@ -13,6 +13,7 @@ import papermill
 import psutil
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
+from papermill.exceptions import PapermillExecutionError
 from traitlets import default
 
 
@@ -35,14 +36,18 @@ class Kernels(AsyncKernelManager):
 
 def execute(source: str, target: str, parameters: dict[str, object]) -> None:
     """Execute a notebook into `target`, which is written cell by cell. Raises papermill's error at a cell's first."""
-    papermill.execute_notebook(
-        source,
-        target,
-        parameters,
-        kernel_name="python3",
-        language="python",
-        kernel_manager_class=Kernels,
-    )
+    try:
+        papermill.execute_notebook(
+            source,
+            target,
+            parameters,
+            kernel_name="python3",
+            language="python",
+            kernel_manager_class=Kernels,
+        )
+    except PapermillExecutionError as error:
+        error.traceback = error.traceback or [f"{error.ename}: {error.evalue}"]  # a busy kernel may send none
+        raise
 
 
 def end_with_runner() -> None:

@@ -21,9 +21,10 @@ import pytest
 import yaml
 from conftest import PATIENCE
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from papermill.exceptions import PapermillExecutionError
 
 from flowlib import __main__
-from flowlib.study import claims, publication, published, report, runner
+from flowlib.study import claims, execution, publication, published, report, runner
 from flowlib.study.criteria import Amendment, Claim, above
 from flowlib.study.parameters import StudyError, plan
 from flowlib.study.report import ReportError
@@ -299,6 +300,15 @@ def test_failures_leave_earlier_results_and_other_notebooks_alone(finished: Path
     assert manifest_of(finished)["notebooks"]["02_killed"]["status"] == "failed"
     for path in [*(finished / "notebooks").glob("0[23]_*"), out / "02_killed.failed.ipynb"]:
         path.unlink()
+
+
+def test_an_error_without_a_traceback_is_named(monkeypatch: pytest.MonkeyPatch):
+    def fails(*_: Any, **__: Any) -> None:
+        raise PapermillExecutionError(1, 3, "x", "AssertionError", "too fast", [])
+
+    monkeypatch.setattr(execution.papermill, "execute_notebook", fails)
+    with pytest.raises(PapermillExecutionError, match="AssertionError: too fast"):
+        execution.execute("a.ipynb", "b.ipynb", {})
 
 
 def test_signals_are_caught():
