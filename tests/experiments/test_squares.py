@@ -154,11 +154,11 @@ def test_local_ratio_finds_a_square_it_never_saw(inputs):
     marked = clean.copy()
     marked[:, :, 5:8, 4:7] = 255
     tests = {"clean": clean, "marked": marked}
-    maps = squares.local_ratio(images, GLOW, inputs, 60, 16, 0, tests)
+    maps = squares.local_ratio(images, GLOW, inputs, 400, 16, 0, tests)
     inside = maps["marked"][:, 5:8, 4:7].ravel()
     assert auroc(maps["clean"][:, 5:8, 4:7].ravel(), inside) > 0.9
     assert auroc(squares.window_score(maps["clean"], 2), squares.window_score(maps["marked"], 2)) > 0.9
-    again = squares.local_ratio(images, GLOW, inputs, 60, 16, 0, tests)
+    again = squares.local_ratio(images, GLOW, inputs, 400, 16, 0, tests)
     assert np.array_equal(maps["marked"], again["marked"])
 
 
