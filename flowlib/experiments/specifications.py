@@ -26,12 +26,13 @@ from flowlib.experiments.frequencies import (
     split,
     stands_out,
 )
+from flowlib.figures.frequencies import MODELS
 from flowlib.metrics import Interval
 from flowlib.study import claims
 from flowlib.study.criteria import VERDICTS, Evidence, verdict
 from flowlib.training import Recipe
 
-FULLY_CONNECTED, CONVOLUTIONAL, GLOW = "fully connected autoencoder", "convolutional autoencoder", "Glow"
+FULLY_CONNECTED, CONVOLUTIONAL, GLOW = MODELS
 OF_TWO = (CONVOLUTIONAL, GLOW)  # of which 4.5 and 4.6 speak
 BATCH = 16  # images a step, of 600
 # How the logit of Dinh et al. (2017, section 4.1) squashes pixels: alpha + (1 - 2 alpha) x. At 0.49 all lie so near one
@@ -124,10 +125,10 @@ def short(claim: str, found: Evidence) -> str:
 def specification_table(listed: Sequence[Choice], scores: Sequence[np.ndarray]) -> pd.DataFrame:
     """Every condition of every claim under every choice: model, choice, claim, verdict (of the claim, by its own
     criterion), sign, short, condition, value, low, high. Of a claim on two models each is judged alone."""
+    tables = {pixels: table_of_test(pixels) for pixels in {choice.pixels for choice in listed}}
     rows = []
     for choice, of_choice in zip(listed, scores, strict=True):
-        table = table_of_test(choice.pixels)
-        for claim, found in evidence(choice.model, table, of_choice).items():
+        for claim, found in evidence(choice.model, tables[choice.pixels], of_choice).items():
             alone = {name.replace(choice.model, model): each for model in OF_TWO for name, each in found.items()}
             judged = verdict(claims.find(claim), found | alone)
             same = {"model": choice.model, "choice": choice.words, "claim": claim, "verdict": judged}
