@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from flowlib.detector import feature_flow, features
+from flowlib.detector import context, feature_flow, features
 from flowlib.detector.model import Detector, DetectorError, Facts, Settings, working
 from flowlib.runtime import parallel
 
 CALIBRATING = 0.25  # of the normal images' sources
 POSITIONS = 60_000  # that the flow is trained on
-USUAL = 4000  # of them, whose likelihoods are what is usual
 CHUNK = 16  # images a job
 
 
@@ -56,18 +55,20 @@ def fit_worked(
     training, calibrating = divided(sources, settings.seed)
     each = -(-POSITIONS // len(training))
     jobs = [([(i, images[i]) for i in some], each, settings) for some in chunks(training)]
-    vectors = np.concatenate(parallel.run(some_vectors, jobs, executor, "features"))
+    found = parallel.run(some_positions, jobs, executor, "features")
+    vectors, surrounds = (np.concatenate(parts) for parts in zip(*found, strict=True))
     job = (vectors, settings.steps, settings.seed)
     (arrays,) = parallel.run(feature_flow.trained, [job], executor, "training")
     flow = feature_flow.restored(arrays)
-    usual = feature_flow.nll(flow, vectors[:: 1 + len(vectors) // USUAL].astype(np.float32))
-    lower, middle, upper = (float(value) for value in np.quantile(usual, [0.1, 0.5, 0.9]))
+    nll = feature_flow.nll(flow, vectors.astype(np.float32))
+    expected = context.expectation(surrounds, nll)
+    lower, middle, upper = (float(v) for v in np.quantile(nll - expected.of(surrounds), [0.1, 0.5, 0.9]))
     facts = Facts(
         images=(len(training), len(calibrating)),
         sources=(len({sources[i] for i in training}), len({sources[i] for i in calibrating})),
         shared=np.array_equal(training, calibrating),
     )
-    begun = Detector(settings, channels, flow, middle, max(upper - lower, 1e-6), np.empty(0), 0.0, facts)
+    begun = Detector(settings, channels, flow, expected, middle, max(upper - lower, 1e-6), np.empty(0), 0.0, facts)
     readings = [(begun, [images[i] for i in some]) for some in chunks(calibrating)]
     read = [one for part in parallel.run(scores_and_pixels, readings, executor, "calibrating") for one in part]
     level = max(float(np.quantile(np.concatenate([pixels for _, pixels in read]), 0.995)), 1e-6)
@@ -92,16 +93,27 @@ def chunks(indices: np.ndarray) -> list[np.ndarray]:
 # --- jobs ------------------------------------------------------------------------------------------------------------
 
 
-def some_vectors(numbered: list[tuple[int, np.ndarray]], each: int, settings: Settings) -> np.ndarray:
-    """Features at up to `each` random positions of each image, float16 ``(n, D)``; they follow from its number."""
+def some_positions(
+    numbered: list[tuple[int, np.ndarray]], each: int, settings: Settings
+) -> tuple[np.ndarray, np.ndarray]:
+    """Features and surrounds at up to `each` random positions of each image, float16 ``(n, D)`` and ``(n, 2 D)``.
+
+    The positions follow from the image's number.
+    """
     extract = features.features(settings.features)
     out = []
     for number, image in numbered:
         found = extract(features.fitted(image, settings.size)[0])
-        columns = found.reshape(len(found), -1).T
         rng = np.random.default_rng((settings.seed, int(number)))
-        out.append(columns[rng.permutation(len(columns))[:each]].astype(np.float16))
-    return np.concatenate(out)
+        chosen = rng.permutation(found[0].size)[:each]
+        out.append([columns(values, chosen).astype(np.float16) for values in (found, context.surround(found))])
+    vectors, surrounds = (np.concatenate(parts) for parts in zip(*out, strict=True))
+    return vectors, surrounds
+
+
+def columns(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """What stands at the positions numbered `chosen`: ``(D, H, W)`` to ``(n, D)``."""
+    return values.reshape(len(values), -1).T[chosen]
 
 
 def scores_and_pixels(begun: Detector, images: list[np.ndarray]) -> list[tuple[float, np.ndarray]]:

@@ -1,9 +1,10 @@
 """A detector for a user's own pictures: fitted on normal ones alone, with a calibrated threshold and nothing to choose.
 
 Its map is the negative log-likelihood of a frozen network's features (`flowlib.detector.features`) under a flow that
-saw those of normal images (`flowlib.detector.feature_flow`), position by position. An image's score is the mean of its
-map's highest `SHARE`: a defect fills a part of the image, seldom one position or all of them. Some of the normal
-images, by video and never by frame, are kept from training and set the threshold (`metrics.conformal_threshold`).
+saw those of normal images (`flowlib.detector.feature_flow`), position by position, less what is usual in such a context
+(`flowlib.detector.context`). An image's score is the mean of its map's highest `SHARE`: a defect fills a part of the
+image, seldom one position or all of them. Some of the normal images, by video and never by frame, are kept from
+training and set the threshold (`metrics.conformal_threshold`).
 """
 
 from collections.abc import Sequence
@@ -15,14 +16,15 @@ from PIL import Image
 from scipy.ndimage import label
 
 from flowlib.detector import features as networks
+from flowlib.detector.context import Expectation
 from flowlib.detector.feature_flow import FeatureFlow, nll_map
 from flowlib.metrics import conformal_threshold
 
 SMALLEST = 32  # pixels of the shorter side of an image
 PATCH = 32  # pixels on a side of a patch of the thesis
-SHARE = 0.1  # of a map's pixels, the highest, whose mean is an image's score
-OWN_WAY = "top 10 %"  # the same by name, among the ways from a map to a score
-WAYS = {"maximum": 0.0, "top 1 %": 0.01, OWN_WAY: SHARE, "mean": 1.0}  # shares
+SHARE = 0.03  # of a map's pixels, the highest, whose mean is an image's score
+OWN_WAY = "top 3 %"  # the same by name, among the ways from a map to a score
+WAYS = {"maximum": 0.0, OWN_WAY: SHARE, "top 10 %": 0.1, "mean": 1.0}  # shares
 
 
 class DetectorError(ValueError):
@@ -76,14 +78,15 @@ class Region(NamedTuple):
 class Detector:
     """What `fit` makes and `load` reads.
 
-    channels: 1 or 3. middle, width: median of the NLL in nats at positions of the training images, and what lies
-    between their quantiles 0.1 and 0.9; maps and scores count in such widths from the middle. calibration: the scores
-    of the calibration images, float64 ``(n,)``. level: one of 200 of their pixels exceeds it.
+    channels: 1 or 3. middle, width: median of what the NLL is above `expected`, in nats, at positions of the training
+    images, and what lies between the quantiles 0.1 and 0.9; maps and scores count in such widths from the middle.
+    calibration: the scores of the calibration images, float64 ``(n,)``. level: one of 200 of their pixels exceeds it.
     """
 
     settings: Settings
     channels: int
     flow: FeatureFlow
+    expected: Expectation
     middle: float
     width: float
     calibration: np.ndarray
@@ -104,8 +107,10 @@ class Detector:
 
     def working_map(self, image: np.ndarray) -> np.ndarray:
         """The map at the size the image is worked on, float32 ``(h, w)``: `score` and thresholds are of it."""
-        nll = pixel_nll(self.flow, working(image, self.settings.size, self.channels), self.settings)
-        return (nll - np.float32(self.middle)) / np.float32(self.width)
+        worked, shape = networks.fitted(working(image, self.settings.size, self.channels), self.settings.size)
+        found = networks.features(self.settings.features)(worked)
+        above = nll_map(self.flow, found) - self.expected.of_map(found)
+        return networks.at_pixels((above - np.float32(self.middle)) / np.float32(self.width), shape)
 
     def score(self, values: np.ndarray) -> float:
         """An image's score from its `working_map`: the mean of the map's highest pixels, higher is more anomalous."""
@@ -118,12 +123,6 @@ class Detector:
     def predict(self, images: Sequence[np.ndarray], false_alarm_rate: float = 0.05) -> np.ndarray:
         """Whether each image is anomalous, bool ``(N,)``."""
         return self.score_samples(images) > self.threshold(false_alarm_rate)
-
-
-def pixel_nll(flow: FeatureFlow, image: np.ndarray, settings: Settings) -> np.ndarray:
-    """NLL in nats at each pixel of an image that `working` gave, float32, enlarged where it was small."""
-    enlarged, shape = networks.fitted(image, settings.size)
-    return networks.at_pixels(nll_map(flow, networks.features(settings.features)(enlarged)), shape)
 
 
 # --- images and maps -------------------------------------------------------------------------------------------------

@@ -7,13 +7,15 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, FiniteFloat, PositiveFloat
 
 from flowlib.detector import feature_flow
+from flowlib.detector.context import Expectation
 from flowlib.detector.features import FeatureError
 from flowlib.detector.model import SMALLEST, Detector, DetectorError, Facts, Settings
 from flowlib.runtime import artifacts
 from flowlib.runtime.artifacts import Arrays, Artifact
 
 LARGEST_FILE = 2**28  # bytes; a detector has about a hundredth
-FORMAT = 2  # 1 had a choice of maps of pixels
+WEIGHTS = "expected.weights"
+FORMAT: Literal[3] = 3  # 1 had a choice of maps of pixels, 2 no context
 
 
 class Notes(BaseModel):
@@ -21,21 +23,30 @@ class Notes(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    format: Literal[2]
+    format: Literal[3]
     settings: Settings
     channels: Literal[1, 3]
     middle: FiniteFloat
     width: PositiveFloat
     level: PositiveFloat
+    bias: FiniteFloat
+    low: FiniteFloat
+    high: FiniteFloat
     facts: Facts
 
 
 def save(detector: Detector, folder: Path) -> Path:
     """Write ``detector.safetensors``; returns its path."""
     path = Path(folder) / "detector.safetensors"
-    values = {name: getattr(detector, name) for name in Notes.model_fields if name != "format"}
-    notes = Notes(format=2, **values)
-    arrays = {**feature_flow.parameters(detector.flow), "calibration": detector.calibration}
+    shared = ("settings", "channels", "middle", "width", "level", "facts")
+    found = {name: getattr(detector, name) for name in shared}
+    found |= {name: getattr(detector.expected, name) for name in ("bias", "low", "high")}
+    notes = Notes(format=FORMAT, **found)
+    arrays = {
+        **feature_flow.parameters(detector.flow),
+        WEIGHTS: detector.expected.weights,
+        "calibration": detector.calibration,
+    }
     with artifacts.clear_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     artifacts.write(path, Artifact(arrays, notes.model_dump(mode="json")))
@@ -53,9 +64,9 @@ def load(folder: Path) -> Detector:
             raise ValueError("it was saved by another version")
         notes = Notes.model_validate_json(artifacts.canonical(found))
         check(arrays)
-        flow = feature_flow.restored(arrays)
-        detector = Detector(notes.settings, notes.channels, flow, notes.middle, notes.width, arrays["calibration"],
-                            notes.level, notes.facts)  # fmt: skip
+        flow, expected = feature_flow.restored(arrays), Expectation(arrays[WEIGHTS], notes.bias, notes.low, notes.high)
+        detector = Detector(notes.settings, notes.channels, flow, expected, notes.middle, notes.width,
+                            arrays["calibration"], notes.level, notes.facts)  # fmt: skip
         if not np.isfinite(detector.map(np.zeros((notes.channels, SMALLEST, SMALLEST), np.uint8))).all():
             raise ValueError("its map of a black image is not finite")
         return detector

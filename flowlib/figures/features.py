@@ -23,7 +23,7 @@ def methods(table: pd.DataFrame, way: str, rate: float) -> Figure:
     sets = list(table["set"].unique())
     with plt.rc_context(STYLE):
         figure, grid = plt.subplots(
-            len(sets), 3, figsize=(15, 0.9 + 3.3 * len(sets)), squeeze=False, width_ratios=(1.15, 1, 1)
+            len(sets), 3, figsize=(15, 0.9 + 3.9 * len(sets)), squeeze=False, width_ratios=(1.15, 1, 1)
         )
         for panels, name in zip(grid, sets, strict=True):
             rows = table[table["set"] == name].reset_index(drop=True)

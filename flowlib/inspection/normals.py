@@ -174,7 +174,7 @@ def described(detector: Detector, rate: float = RATE) -> list[str]:
     n, least = len(detector.calibration), detector.lowest_rate()
     lines = [
         f"images: {train} to train, {calibrate} to calibrate the threshold",
-        f"map: negative log-likelihood of {detector.settings.features} under a flow",
+        f"map: negative log-likelihood of {detector.settings.features} under a flow, less what is usual in its context",
         f"threshold {detector.threshold(rate):.4g} at a false-alarm rate of {rate:.0%}; {n} calibration images can "
         f"guarantee {least:.1%} and more",
     ]

@@ -80,7 +80,7 @@ def publish(table: pd.DataFrame, source: Path, run: Run) -> pd.DataFrame:
     if "video" in kinds:
         doubts += video_warnings(promises["video"], good.sampling, here, run.rate)
     lines = [
-        ("detector", readable(f"{run.model}: likelihood of {detector.settings.features} under a flow")),
+        ("detector", readable(f"{run.model}: likelihood of {detector.settings.features} under a flow, in context")),
         *((f"verdicts of {kind}s", decisions.described(promises[kind], kind, run.rate)) for kind in kinds),
         ("scored", f"{len(found)} files, {int(found['frames'].sum())} images and frames; of each video {here}"),
     ]

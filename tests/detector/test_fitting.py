@@ -117,7 +117,7 @@ def test_each_part_is_used_for_its_own(monkeypatch):
     """Two images a source: what trains, and what calibrates."""
     sources = [i // 2 for i in range(len(IMAGES))]
     training, calibrating = (part.tolist() for part in divided(sources, SMALL.seed))
-    taken, read = (calls(monkeypatch, fitting, name) for name in ("some_vectors", "scores_and_pixels"))
+    taken, read = (calls(monkeypatch, fitting, name) for name in ("some_positions", "scores_and_pixels"))
     found = fitted(IMAGES, sources)
     assert held(IMAGES, (image for numbered, _, _ in taken for _, image in numbered)) == training
     assert held(IMAGES, (image for _, images in read for image in images)) == calibrating
@@ -143,13 +143,15 @@ def test_the_calibrating_images_do_not_change_the_flow():
 
 def test_every_training_image_gives_as_many_positions_and_no_more_than_it_has():
     images = list(enumerate(IMAGES[:3]))
-    found = fitting.some_vectors(images, 5, SMALL)
-    assert found.shape == (15, 16)
-    every = fitting.some_vectors(images, 10**6, SMALL)
+    found, surrounds = fitting.some_positions(images, 5, SMALL)
+    assert (found.shape, surrounds.shape) == ((15, 16), (15, 32))
+    every, _ = fitting.some_positions(images, 10**6, SMALL)
     enlarged, _ = features.fitted(IMAGES[0], 64)
     assert len(every) == 3 * enlarged[0].size // 64
     assert {row.tobytes() for row in found} <= {row.tobytes() for row in every}
-    assert np.array_equal(fitting.some_vectors(images[1:2], 5, SMALL), found[5:10])  # in whatever job
+    again = fitting.some_positions(images[1:2], 5, SMALL)  # in whatever job
+    assert np.array_equal(again[0], found[5:10])
+    assert np.array_equal(again[1], surrounds[5:10])
 
 
 # --- the fit -------------------------------------------------------------------------------------------------------
@@ -255,7 +257,7 @@ def test_verdicts_are_scores_above_the_threshold(one):
     assert one.threshold(0.67) < one.threshold(0.34)
 
 
-def test_a_score_is_the_mean_of_the_highest_tenth_of_the_working_map(one):
+def test_a_score_is_the_mean_of_the_highest_pixels_of_the_working_map(one):
     values = one.working_map(IMAGES[4])
     n = round(SHARE * values.size)
     assert one.score_samples(IMAGES[4:5])[0] == pytest.approx(np.sort(values, axis=None)[-n:].mean(), rel=1e-5)

@@ -9,10 +9,12 @@ from scipy.ndimage import label
 
 from flowlib.baselines import COVARIATES
 from flowlib.detector.map_metrics import region_overlaps
-from flowlib.detector.model import PATCH, SHARE, image_score
+from flowlib.detector.model import PATCH, image_score
 from flowlib.experiments.borescope.frames import Parts, Shot, blades
 from flowlib.experiments.borescope.maps import Grouped
 from flowlib.metrics import Interval, auroc, mean_interval
+
+SHARE = 0.1  # of a map's pixels, the highest, whose mean is the image score that the criteria of the claims are of
 
 
 class Scored(NamedTuple):
@@ -25,8 +27,7 @@ class Scored(NamedTuple):
 
 
 def scored(found: Sequence[Grouped]) -> Scored:
-    """The maps of each seed, and the image scores that they have by the detector's rule: the mean of a map's highest
-    `SHARE`."""
+    """The maps of each seed, and the image scores that they have: the mean of a map's highest `SHARE`."""
     normal, defective = (
         np.array([[image_score(values, SHARE) for values in each[group]] for each in found])
         for group in ("normal", "defective")
