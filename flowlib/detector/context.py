@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import uniform_filter
-from sklearn.linear_model import Ridge
 
 SIDES = 9, 21  # positions on a side of the squares
 PENALTY = 0.05  # of each standardised mean's variance
@@ -44,6 +43,8 @@ def surround(features: np.ndarray) -> np.ndarray:
 
 def expectation(surrounds: np.ndarray, nll: np.ndarray) -> Expectation:
     """Fitted to the surrounds ``(n, 2 D)`` and NLL in nats ``(n,)`` of normal positions."""
+    from sklearn.linear_model import Ridge  # here, since it takes a second, which who scores need not wait
+
     mean, deviation = surrounds.mean(0, dtype=np.float64), surrounds.std(0, dtype=np.float64)
     deviation[deviation < 1e-6] = 1
     standard = ((surrounds - mean.astype(np.float32)) / deviation.astype(np.float32)).astype(np.float32)

@@ -66,21 +66,27 @@ def thinned(tracks: Tracks, every: int) -> dict[str, np.ndarray]:
 
 
 def verdicts(
-    good: Tracks, damaged: Tracks, rate: float, score: Score = video_score, draws: int = 1000, seed: int = 0
+    good: Tracks,
+    damaged: Tracks,
+    rate: float,
+    score: Score = video_score,
+    calibrating: int = CALIBRATING,
+    draws: int = 1000,
+    seed: int = 0,
 ) -> pd.DataFrame:
-    """Flagged share of each unseen video over random choices of `CALIBRATING` good ones that calibrate.
+    """Flagged share of each unseen video over random choices of so many good ones that calibrate.
 
     Returns a row a video: video, good, flagged (of a good one: in the draws that did not calibrate on it). Raises
-    ValueError where there are not more than `CALIBRATING` good ones.
+    ValueError where there are not more than `calibrating` good ones.
     """
-    if len(good) <= CALIBRATING:
-        raise ValueError(f"{len(good)} good videos: more than {CALIBRATING} are needed")
+    if len(good) <= calibrating:
+        raise ValueError(f"{len(good)} good videos: more than {calibrating} are needed")
     of_good, of_damaged = (np.array([float(score(track)) for track in group.values()]) for group in (good, damaged))
     rng = np.random.default_rng(seed)
     flagged, asked = np.zeros(len(of_good)), np.zeros(len(of_good))
     found = np.zeros(len(of_damaged))
     for _ in range(draws):
-        chosen = rng.permutation(len(of_good)) < CALIBRATING
+        chosen = rng.permutation(len(of_good)) < calibrating
         limit = promise(of_good[chosen], rate).flag
         asked += ~chosen
         flagged += ~chosen & (of_good > limit)
@@ -91,7 +97,10 @@ def verdicts(
 
 
 def rates(
-    tracks: Mapping[str, Tracks], nominal: Sequence[float] = (0.05, 0.1, 0.2), every: Sequence[int] = (1,)
+    tracks: Mapping[str, Tracks],
+    nominal: Sequence[float] = (0.05, 0.1, 0.2),
+    every: Sequence[int] = (1,),
+    calibrating: int = CALIBRATING,
 ) -> pd.DataFrame:
     """Nominal and actual rate, and the share of damaged videos found, all and by kind.
 
@@ -107,7 +116,7 @@ def rates(
         damaged = {f"{kind}/{name}": track for kind in kinds for name, track in of_kind[kind].items()}
         for name, score in SCORES.items():
             for rate in nominal:
-                table = verdicts(good, damaged, rate, score)
+                table = verdicts(good, damaged, rate, score, calibrating)
                 shares = table[~table["good"]]
                 by_kind = shares.groupby(shares["video"].str.split("/").str[0])["flagged"].mean()
                 actual = table.loc[table["good"], "flagged"].mean()
