@@ -40,6 +40,8 @@ CLAIMED = "top 10 %"  # the way to a score that claim 5.7 names, and that the de
 PAIR_SIZES = {NETWORK: 112, PIXELS: 32}
 PAIR_WAYS = ("mean", OWN_WAY)  # the first orders images by likelihood
 KINDS = ("pixels", "features")
+GLOW = "Glow on patches"  # the thesis's own
+STRIDE = 4  # of its windows
 WHOLE = ("Fashion-MNIST", "MNIST")
 
 Map = Callable[[np.ndarray], np.ndarray]  # an image or its features ``(D, H, W)``, to ``(h, w)``
@@ -185,10 +187,6 @@ METHODS: dict[str, Callable[[Positions, int, int], Map]] = {
 }
 
 
-GLOW = "Glow on patches"  # the thesis's own
-STRIDE = 4  # of its windows
-
-
 # --- the comparison --------------------------------------------------------------------------------------------------
 
 
@@ -270,7 +268,7 @@ def interval(case: Case, scores: np.ndarray) -> dict[str, float]:
 
 
 def by_kind(case: Case, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Values of the normal and of the anomalous test images, the last axis of `values`."""
+    """Values ``(..., N)`` of the normal and of the anomalous test images."""
     return values[..., ~case.anomalous], values[..., case.anomalous]
 
 

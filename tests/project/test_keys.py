@@ -28,7 +28,7 @@ SHOTS = [frame()]
 
 def scoring() -> None:
     """Begins to score a folder with a detector that is all there but for its models."""
-    empty = Detector(Settings(), 1, None, 0.0, 1.0, np.zeros(9), 1.0, Facts((1, 1), (1, 1), False))  # type: ignore[arg-type]
+    empty = Detector(Settings(), 1, None, None, 0.0, 1.0, np.zeros(9), 1.0, Facts((1, 1), (1, 1), False))  # type: ignore[arg-type]
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         (Path(folder) / "detector.safetensors").write_bytes(b"")
         patch.setattr(scan, "load", lambda model: empty)

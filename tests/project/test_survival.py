@@ -19,6 +19,7 @@ from conftest import PATIENCE
 from PIL import Image
 
 from flowlib.detector import storage
+from flowlib.detector.context import Expectation
 from flowlib.detector.feature_flow import FeatureFlow
 from flowlib.detector.model import Detector, DetectorError, Facts, Settings
 from flowlib.explorer import sheets
@@ -172,7 +173,8 @@ def sent(tmp_path_factory: pytest.TempPathFactory) -> Detector:
     """A detector, not trained."""
     torch.manual_seed(0)
     flow = FeatureFlow(16).eval()
-    return Detector(Settings("pixels"), 1, flow, 10.0, 2.0, np.zeros(3), 1.0, Facts((2, 1), (2, 1), False))
+    expected = Expectation(np.zeros(2 * 16, np.float32), 0.0, -1.0, 1.0)
+    return Detector(Settings("pixels"), 1, flow, expected, 10.0, 2.0, np.zeros(3), 1.0, Facts((2, 1), (2, 1), False))
 
 
 Alter = Callable[[dict[str, np.ndarray], dict[str, Any]], object]
@@ -187,6 +189,9 @@ CRAFTED: dict[str, tuple[Alter, str]] = {
     "other features": (lambda a, n: a.update({"flow.mean": np.zeros(20, np.float32)}), "rotations"),
     "no flow": (lambda a, n: a.pop("flow.mean"), "mean"),
     "text": (lambda a, n: n.update(level="high"), "level"),
+    "no context": (lambda a, n: a.pop("expected.weights"), "expected.weights"),
+    "another context": (lambda a, n: a.update({"expected.weights": np.zeros(20, np.float32)}), "20"),
+    "a context without limits": (lambda a, n: n.pop("low"), "low"),
     "no level": (lambda a, n: n.pop("level"), "level"),
     "no width": (lambda a, n: n.update(width=0), "width"),
     "no scores": (lambda a, n: a.update(calibration=np.zeros(0)), "calibration has shape"),
