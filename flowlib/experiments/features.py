@@ -198,11 +198,11 @@ def compared(
     Columns of the row: set, features, method; of each way from a map to a score the image AUROC; low and high, the
     95 % interval of that by the detector's way, over what the images came from; found, the share of anomalous images
     above the threshold of `RATE` by the same way, and alarms, that of normal ones; pixel AUROC and AUPRO where there
-    are masks; seconds of the fit and milliseconds an image.
+    are masks; processor seconds of the fit and milliseconds an image.
     """
     settings = Settings(network, steps=steps, seed=seed)
     extract, rng = features.features(network), np.random.default_rng(seed)
-    began = time.perf_counter()  # with the network at hand
+    began = time.process_time()  # with the network at hand
 
     def seen(image: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
         enlarged, shape = features.fitted(at_work(case, image), settings.size)
@@ -216,12 +216,12 @@ def compared(
         return features.at_pixels(made(found), shape)
 
     named = {"set": case.name, "features": network, "method": method}
-    return outcome(case, named, mapped, seed, time.perf_counter() - began, shown)
+    return outcome(case, named, mapped, seed, time.process_time() - began, shown)
 
 
 def likelihood(case: Case, recipe: Recipe, patches: int, shown: Sequence[int] = ()) -> Outcome:
     """`compared`, of the thesis's Glow: NLL in nats of 32x32 patches, dense, by a flow that learnt from `patches`."""
-    began = time.perf_counter()
+    began = time.process_time()
     training, _ = divided(case, recipe.seed)
     worked = [at_work(case, image) for image in training]
     flow = trained(random_patches(worked, patches, PATCH, recipe.seed), recipe)
@@ -230,7 +230,7 @@ def likelihood(case: Case, recipe: Recipe, patches: int, shown: Sequence[int] = 
         return dense_map(flow, at_work(case, image), PATCH, STRIDE).astype(np.float32)  # type: ignore[arg-type]
 
     named = {"set": case.name, "features": PIXELS, "method": GLOW}
-    return outcome(case, named, mapped, recipe.seed, time.perf_counter() - began, shown)
+    return outcome(case, named, mapped, recipe.seed, time.process_time() - began, shown)
 
 
 def outcome(
@@ -239,9 +239,9 @@ def outcome(
     """What `compared` gives, by the function from an image to its map."""
     held = [mapped(image) for image in divided(case, seed)[1]]
     threshold = conformal_threshold(np.array([image_score(values, WAYS[OWN_WAY]) for values in held]), RATE)
-    begun = time.perf_counter()
+    begun = time.process_time()
     maps = [mapped(image) for image in case.test]
-    milliseconds = 1000 * (time.perf_counter() - begun) / len(maps)
+    milliseconds = 1000 * (time.process_time() - begun) / len(maps)
     scores = {way: np.array([image_score(values, share) for values in maps]) for way, share in WAYS.items()}
     row = named | {way: auroc(*by_kind(case, each)) for way, each in scores.items()} | interval(case, scores[OWN_WAY])
     good, bad = by_kind(case, scores[OWN_WAY] > threshold)
