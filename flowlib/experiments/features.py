@@ -289,7 +289,7 @@ def some_positions(images: Sequence[np.ndarray], seen: Map, rng: np.random.Gener
     for image in images:
         features_of = seen(image)
         chosen = rng.permutation(features_of[0].size)[:each]
-        found.append([vectors_of(values)[chosen] for values in (features_of, context.surround(features_of))])
+        found.append([fitting.columns(values, chosen) for values in (features_of, context.surround(features_of))])
     return Positions(*map(np.concatenate, zip(*found, strict=True)))
 
 
