@@ -149,4 +149,26 @@ OF_BLADES = [
         above(0.0),
         simulated=True,
     ),
+    Claim(
+        "5.12",
+        "6, recommended",
+        "The effect of reflections can be resolved with more data; a tenth of the data set was used.",
+        "not tried",
+        "AUROC of metal in reflections against other metal of the same normal frame: with all training blades below "
+        "0.75, the bound of 5.2, and less that with a tenth of them (as many patches and steps) below 0.",
+        BORESCOPE,
+        both(below(0.75, "all blades"), below(0.0, "all less a tenth")),
+        simulated=True,
+    ),
+    Claim(
+        "5.13",
+        "6, recommended",
+        "Damage that a patch covers partially can be found by making the patch bigger.",
+        "not tried",
+        "Region overlap of small defects across a border of the 32x32 patches, under patches of 64x64 less under "
+        "those of 32x32, each at a stride of its size, above 0.",
+        BORESCOPE,
+        above(0.0),
+        simulated=True,
+    ),
 ]

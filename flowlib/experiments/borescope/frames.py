@@ -80,6 +80,14 @@ def divided(shots: Sequence[Shot], test: Sequence[Shot], seed: int = 0) -> Parts
     return Parts(training, held, normal, [one for one in test if one.mask.any()])
 
 
+def fewer(shots: Sequence[Shot], share: float) -> list[Shot]:
+    """The shots of a share of their blades, of one blade at least: those that come at even steps by number."""
+    of_all = np.unique(blades(shots))
+    number = max(1, round(share * len(of_all)))
+    some = of_all[np.arange(number) * len(of_all) // number]
+    return [one for one in shots if one.blade in some]
+
+
 def of_each_view(shots: Sequence[Shot]) -> list[Shot]:
     """The first shot from each viewpoint, in the order of `VIEWS`."""
     first: dict[int, Shot] = {}

@@ -71,11 +71,15 @@ def every_stride(
     seeds: Sequence[int],
     shots: Sequence[Shot],
     executor: Executor,
+    patch: int = PATCH,
 ) -> dict[int, list[list[np.ndarray]]]:
-    """NLL maps of patches at each of the strides, of each shot, a list a seed; each seed replaces the recipe's own."""
+    """NLL maps of patches at each of the strides, of each shot, a list a seed; each seed replaces the recipe's own.
+
+    `patch` is the patches' side, in pixels.
+    """
     chunks = [list(shots[i : i + CHUNK]) for i in range(0, len(shots), CHUNK)]
     jobs = [
-        (training, replace(recipe, seed=seed), n, stride, chunk)
+        (training, replace(recipe, seed=seed), n, stride, chunk, patch)
         for stride in strides
         for seed in seeds
         for chunk in chunks
@@ -150,16 +154,16 @@ def detector_maps(detector: Detector, shots: list[Shot]) -> list[tuple[float, np
 
 
 def stride_maps(
-    training: list[Shot], recipe: Recipe, n: int, stride: int | None, shots: list[Shot]
+    training: list[Shot], recipe: Recipe, n: int, stride: int | None, shots: list[Shot], patch: int = PATCH
 ) -> tuple[list[np.ndarray], float]:
     """NLL maps by the thesis's patches at a stride, or dense (at 4) where that is None, and the seconds an image."""
-    patches = random_patches([one.image for one in training], n, PATCH, recipe.seed)
+    patches = random_patches([one.image for one in training], n, patch, recipe.seed)
     flow = trained(patches, recipe)
     began = time.perf_counter()
     if stride is None:
-        found = [dense_map(flow, one.image, PATCH, 4) for one in shots]  # type: ignore[arg-type]
+        found = [dense_map(flow, one.image, patch, 4) for one in shots]  # type: ignore[arg-type]
     else:
-        found = [patch_map(lambda some: score(flow, some), one.image, PATCH, stride) for one in shots]
+        found = [patch_map(lambda some: score(flow, some), one.image, patch, stride) for one in shots]
     return [values.astype(np.float32) for values in found], (time.perf_counter() - began) / len(shots)
 
 

@@ -23,6 +23,14 @@ def test_parts_share_no_blade():
     assert [one.label for one in parts.tested] == ["good", "crack"]  # the burn lies out of the picture
 
 
+def test_fewer_shots_are_all_of_some_blades():
+    shots = [frame(blade=blade) for blade in range(20, 40) for _ in range(3)]
+    some = frames.fewer(shots, 0.1)
+    assert frames.blades(some).tolist() == [20] * 3 + [30] * 3
+    assert frames.fewer(shots, 1.0) == shots
+    assert len(frames.fewer(shots[:9], 0.1)) == 3  # one blade at least
+
+
 def test_pictures_are_of_each_view_and_kind():
     views = [frame(blade=blade, view=view) for blade, view in enumerate((2, 0, 2, 1))]
     assert frames.blades(frames.of_each_view(views)).tolist() == [1, 3, 0]

@@ -62,6 +62,8 @@ def test_strides_and_detector_maps_do_not_hang_on_the_cut(monkeypatch: pytest.Mo
     assert all(np.array_equal(a, b) for a, b in zip(of_whole, of_cut, strict=True))
     assert not np.array_equal(whole[16][0][0], whole[32][0][0])
     assert not np.array_equal(whole[16][0][0], whole[16][1][0])
+    ((larger,),) = maps.every_stride(PARTS.training, GLOW, 40, (64,), (3,), shots[:1], Inline(), patch=64).values()
+    assert len(np.unique(larger[0])) < len(np.unique(whole[32][0][0]))  # fewer patches
     again, of_again = maps.every_detector_map(detector, shots, Inline())
     assert np.array_equal(again, scores)
     assert all(np.array_equal(a, b) for a, b in zip(of_detector, of_again, strict=True))
