@@ -15,7 +15,6 @@ from flowlib.figures.shared import intervals
 from flowlib.figures.style import BLUE, GREEN, GREY, RED, STYLE
 
 MODELS = {"fully connected autoencoder": (BLUE, "o"), "convolutional autoencoder": (GREEN, "^"), "Glow": (RED, "s")}
-SHADES = {"reproduced": "#9fd8c3", "partly": "#c7e4f5", "not reproduced": "#f3c3a2", "undecided": "#e4e4e4"}
 STRIPES = {False: ("|", "vertical stripes"), True: ("_", "horizontal stripes (rotated)")}  # by the column "rotated"
 UNITS = dict.fromkeys(MODELS, "mean squared error, pixels in [0, 1]") | {"Glow": "negative log-likelihood (nats)"}
 
@@ -126,38 +125,6 @@ def slopes(table: pd.DataFrame) -> Figure:
             axes_row[0].set_ylabel(f"% of the mean score per {per[against]}")
         for axes in grid[1]:
             axes.set_xlabel("frequencies trained on")
-    return figure
-
-
-def specifications(table: pd.DataFrame, names: dict[str, str]) -> Figure:
-    """What each claim comes to under each choice, a panel a model: a row a choice, a column a claim.
-
-    Columns: model, choice, claim, verdict, sign, short. `names`: by claim, what its cells say.
-    """
-    models = list(dict.fromkeys(table["model"]))
-    heights = [table.loc[table["model"] == model, "choice"].nunique() for model in models]
-    with plt.rc_context(STYLE | {"axes.grid": False}):
-        figure, panels = plt.subplots(
-            len(models), 1, figsize=(11.5, 0.36 * sum(heights) + 3.4), height_ratios=[n + 1.2 for n in heights]
-        )
-        for axes, model in zip(panels, models, strict=True):
-            of_model = table[table["model"] == model].drop_duplicates(["choice", "claim"])
-            choices, claims = (list(dict.fromkeys(of_model[column])) for column in ("choice", "claim"))
-            for row in of_model.itertuples():
-                x, y = claims.index(row.claim), choices.index(row.choice)
-                axes.add_patch(plt.Rectangle((x, y), 0.97, 0.9, color=SHADES[row.verdict]))
-                axes.text(x + 0.485, y + 0.45, f"{row.sign}  {row.short}", ha="center", va="center", fontsize=11)
-            axes.set(xlim=(0, 3), ylim=(len(choices), 0))
-            axes.set_xticks([i + 0.485 for i in range(len(claims))], [f"{c}: {names[c]}" for c in claims], fontsize=11)
-            axes.xaxis.tick_top()
-            axes.set_yticks([i + 0.45 for i in range(len(choices))], choices, fontsize=11)
-            axes.tick_params(length=0)
-            axes.spines[:].set_visible(False)
-            axes.set_title(model, loc="left")
-        shown = [plt.Rectangle((0, 0), 1, 1, color=shade) for shade in SHADES.values()]
-        signs = dict(zip(table["verdict"], table["sign"], strict=True))
-        labels = [f"{signs[verdict]} {verdict}" if verdict in signs else verdict for verdict in SHADES]
-        figure.legend(shown, labels, loc="outside lower center", ncols=len(SHADES))
     return figure
 
 

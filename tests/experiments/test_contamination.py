@@ -4,15 +4,21 @@ import numpy as np
 import pytest
 
 from flowlib.experiments.contamination import (
+    by_case,
+    case_jobs,
     contaminated,
     contamination_cases,
     drift,
+    evidence,
     like_table_1,
     separated,
     separation,
     slope_of_eights,
     table_1_off,
 )
+from flowlib.study import claims
+from flowlib.study.criteria import verdict
+from flowlib.training import Recipe
 
 
 def test_table_1():
@@ -91,3 +97,30 @@ def test_separation_is_a_row_a_model_and_the_cases_are_named_by_their_pair():
     found = separated(table, "8 in 1")
     assert list(found) == ["case 1", "6 in 3, case 1"]  # neither the ends nor the trimmed training
     assert found["case 1"] == tuple(first[["auroc", "low", "high"]])
+
+
+def test_evidence_is_what_the_claims_ask_for(tmp_path):
+    rng = np.random.default_rng(0)
+    ones, eights, threes = rng.normal(0, 1, (3, 6, 2, 40))
+    falling = eights + np.array([30.0, 20, 15, 10, 8, 5])[:, None, None]
+    found = evidence((ones, falling), (threes, threes + 0.01), (eights[0] + 9, ones[0]))
+    judged = {claim: verdict(claims.find(claim), of_claim) for claim, of_claim in found.items()}
+    assert judged == {
+        "1.1": "reproduced",
+        "1.2": "reproduced",
+        "1.3": "partly",  # eights are found among ones, sixes among threes are open
+        "1.4": "partly",
+        "1.5": "reproduced",
+    }
+    assert list(found["1.3"]) == [f"{pair}case {case}" for pair in ("", "6 in 3, ") for case in (1, 2, 3)]
+
+
+def test_scores_come_back_by_case_and_seed():
+    normal, anomalous = numbered(20), numbered(20, start=100)
+    jobs = case_jobs(normal, anomalous, Recipe(steps=3), [4, 5], {"test": normal})
+    assert [recipe.seed for _, recipe, _ in jobs] == [4, 5] * 6
+    assert [len(images) for images, *_ in jobs[::2]] == [20, 20, 22, 24, 28, 37]
+    results = [{"test": np.full(7, 10 * len(images) + recipe.seed)} for images, recipe, _ in jobs]
+    found = by_case(results, "test")
+    assert found.shape == (6, 2, 7)
+    assert found[:, :, 0].tolist() == [[10 * n + 4, 10 * n + 5] for n in (20, 20, 22, 24, 28, 37)]

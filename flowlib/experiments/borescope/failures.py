@@ -15,7 +15,7 @@ from scipy.ndimage import minimum_filter, uniform_filter
 
 from flowlib.detector.model import PATCH
 from flowlib.experiments.borescope.frames import Shot, blades
-from flowlib.experiments.borescope.measures import across_border, shares, within_image
+from flowlib.experiments.borescope.measures import across_border, differences, shares, within_image
 from flowlib.metrics import Interval, slope_interval
 from flowlib.simulator.dataset import REFLECTION, SHADOW
 from flowlib.study import claims
@@ -90,6 +90,20 @@ def recall_within(
 def mean_within(compared: Compared, values: np.ndarray, shots: Sequence[Shot]) -> Interval:
     """Mean of what `within` or `recall_within` gives."""
     return shares(values, [shots[i] for i in compared.places])
+
+
+def with_more_data(
+    every: Sequence[Sequence[np.ndarray]], tenth: Sequence[Sequence[np.ndarray]], shots: Sequence[Shot]
+) -> dict[str, Interval]:
+    """AUROC of reflections under flows of all training blades and of a tenth of them, and the first less the second,
+    from the maps of all test frames by seed. Some frame must have a reflection."""
+    glints = reflections(shots)
+    of_all, of_tenth = within(glints, every), within(glints, tenth)
+    return {
+        "all blades": mean_within(glints, of_all, shots),
+        "a tenth": mean_within(glints, of_tenth, shots),
+        "all less a tenth": differences(of_all - of_tenth, [shots[i] for i in glints.places]),
+    }
 
 
 def small_defects(shots: Sequence[Shot]) -> tuple[np.ndarray, np.ndarray]:

@@ -75,6 +75,18 @@ def test_the_measure_of_a_subset_is_the_mean_auroc_of_its_frames():
     assert failures.mean_within(both, np.array([[1.0, 0.5], [0.5, 0.0]]), twice).value == 0.5
 
 
+def test_more_data_is_compared_frame_by_frame():
+    """A flow of all blades that ranks glints low, one of a tenth that ranks them high: the difference is negative."""
+    given = [with_regions(frame(blade=blade), REFLECTION, slice(0, 5), slice(0, 6)) for blade in range(5)]
+    low, high = ([sign * (one.regions == REFLECTION) for one in given] for sign in (-1.0, 1.0))
+    found = failures.with_more_data([low, low], [high, high], given)
+    assert {name: interval.value for name, interval in found.items()} == {
+        "all blades": 0.0,
+        "a tenth": 1.0,
+        "all less a tenth": -1.0,
+    }
+
+
 def test_small_defects_are_told_by_the_border():
     inside, across = failures.small_defects(shots())
     assert inside.tolist() == [3]

@@ -7,18 +7,18 @@ import pandas as pd
 import pytest
 from experiments.test_frequencies import Inline
 
-from flowlib.experiments.specifications import (
+from flowlib.experiments.grating_choices import (
     CONVOLUTIONAL,
     FULLY_CONNECTED,
     GLOW,
     choices,
-    counts,
     evidence,
     score_choices,
     short,
     specification_table,
     table_of_test,
 )
+from flowlib.experiments.specifications import counts
 from flowlib.metrics import Interval
 from flowlib.study import claims
 from flowlib.training import build
