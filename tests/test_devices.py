@@ -88,3 +88,11 @@ def test_one_module_knows_the_way_to_a_device():
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in WAYS
     }
     assert found == {"flowlib/training.py"}
+
+
+def test_the_benchmark_of_a_gpu_runs_and_its_ways_agree(monkeypatch: pytest.MonkeyPatch):
+    """What benchmarks/gpu.py asks of a GPU before it measures, on the device that is here."""
+    monkeypatch.syspath_prepend(paths.ROOT / "benchmarks")
+    compared = __import__("gpu").agreement()
+    assert len(compared) == 4
+    assert not [what for what, found, allowed in compared if not found <= allowed]

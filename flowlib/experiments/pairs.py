@@ -1,6 +1,6 @@
 """The designs of notebooks 01 and 02: contaminated training sets, and every class against every other."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 
@@ -11,24 +11,31 @@ from flowlib.experiments.jobs import train_and_score_all
 from flowlib.metrics import Interval, auroc, auroc_interval, stretch_of
 from flowlib.training import Recipe
 
+Classes = Sequence[np.ndarray]  # images by class; of a test set as many of each
+
 
 def class_grid(
-    train: Sequence[np.ndarray],
-    test: Sequence[np.ndarray],
-    recipe: Recipe,
-    seeds: Sequence[int],
-    executor: Executor,
-    label: str,
+    train: Classes, test: Classes, recipe: Recipe, seeds: Sequence[int], executor: Executor, label: str
 ) -> np.ndarray:
-    """Train on each class alone and score the test images of all: scores ``(seeds, trained class, tested class, n)``.
+    """Train on each class alone and score the test images of all, ``(seeds, trained class, tested class, n)``."""
+    return class_grids({label: (train, test, seeds)}, recipe, executor, label)[label]
 
-    `test` holds the same number n of images of each class.
-    """
-    tests = {f"{number:02d}": images for number, images in enumerate(test)}
-    jobs = [(images, replace(recipe, seed=seed), tests) for seed in seeds for images in train]
-    results = train_and_score_all(jobs, executor, label)
-    grid = [np.stack([scores[name] for name in tests]) for scores in results]
-    return np.stack(grid).reshape(len(seeds), len(train), len(test), -1)
+
+def class_grids(
+    sets: Mapping[str, tuple[Classes, Classes, Sequence[int]]], recipe: Recipe, executor: Executor, label: str
+) -> dict[str, np.ndarray]:
+    """`class_grid` of several training and test sets, with the seeds of each, by name."""
+    jobs = []
+    for train, test, seeds in sets.values():
+        tests = {str(number): images for number, images in enumerate(test)}
+        jobs += [(images, replace(recipe, seed=seed), tests) for seed in seeds for images in train]
+    results = iter(train_and_score_all(jobs, executor, label))
+    grids = {}
+    for name, (train, test, seeds) in sets.items():
+        scores = [next(results) for _ in seeds for _ in train]
+        grid = np.stack([of_one[str(number)] for of_one in scores for number in range(len(test))])
+        grids[name] = grid.reshape(len(seeds), len(train), len(test), -1)
+    return grids
 
 
 def pair_table(scores: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
