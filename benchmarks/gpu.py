@@ -73,7 +73,7 @@ def agreement() -> list[tuple[str, float, float]]:
     rows = []
     with mock.patch.object(loop, "captured", return_value=None):
         rows.append(("training, graph and one by one", difference(losses, train(images, TINY)[1]), 1e-5))
-    several = np.concatenate([images] * 5)  # more than one batch
+    several = pictures(320, 28, seed=1)  # more than one batch
     scores = training.score(model, several)
     with mock.patch.object(graphs, "captured", return_value=None):
         rows.append(("scoring, graph and one by one", difference(scores, training.score(model, several)), 1e-5))
@@ -155,7 +155,7 @@ def measured(row: tuple[int, int, int, int], number: int, graph: bool) -> dict[s
     found = {"training": milliseconds(train_step) / number, "megabytes": torch.cuda.max_memory_allocated() / 1e6}
     model, (batch_images, *_) = course.descent.model, course.arguments
     with torch.no_grad():
-        score = (captured(lambda: model.log_prob(batch_images)) if graph else None) or (
+        score = (captured(lambda: model.log_prob(batch_images), [batch_images]) if graph else None) or (
             lambda: model.log_prob(batch_images)
         )
         found["scoring"] = milliseconds(score) / number

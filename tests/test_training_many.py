@@ -127,7 +127,7 @@ def test_one_that_is_not_finite_is_named(monkeypatch: pytest.MonkeyPatch):
 # --- as on a GPU ---------------------------------------------------------------------------------------------------
 
 
-def eagerly(function, state=()):
+def eagerly(function, state):
     """What `captured` gives on a GPU, without a graph: the same function, called thrice before and undone."""
     before = [tensor.clone() for tensor in state]
     for _ in range(3):

@@ -115,8 +115,9 @@ def specifications(table: pd.DataFrame, names: dict[str, str]) -> Figure:
             axes.tick_params(length=0)
             axes.spines[:].set_visible(False)
             axes.set_title(model, loc="left")
-        shown = [plt.Rectangle((0, 0), 1, 1, color=shade) for shade in SHADES.values()]
         signs = dict(zip(table["verdict"], table["sign"], strict=True))
-        labels = [f"{signs[verdict]} {verdict}" if verdict in signs else verdict for verdict in SHADES]
-        figure.legend(shown, labels, loc="outside lower center", ncols=len(SHADES))
+        there = [verdict for verdict in SHADES if verdict in signs]
+        shown = [plt.Rectangle((0, 0), 1, 1, color=SHADES[verdict]) for verdict in there]
+        labels = [f"{signs[verdict]} {verdict}" for verdict in there]
+        figure.legend(shown, labels, loc="outside lower center", ncols=len(there))
     return figure

@@ -9,15 +9,15 @@ from torch import Tensor
 WARM_UP = 3  # calls before the capture: libraries set themselves up in them, which cannot be captured
 
 
-def captured(function: Callable[[], object], state: Sequence[Tensor] = ()) -> Callable[[], object] | None:
+def captured(function: Callable[[], object], touched: Sequence[Tensor]) -> Callable[[], object] | None:
     """What does on a GPU what `function` does there, which reads and writes tensors that stay where they are.
 
-    `state` are those that it changes and that are to be as before. None where there is no GPU, and where the function
-    cannot be captured, because it waits for a number, say. Raises OutOfMemoryError.
+    `touched` are some of them, those that it changes among them, which are then as before. None where one is not on a
+    GPU, and where the function cannot be captured, because it waits for a number, say. Raises OutOfMemoryError.
     """
-    if not torch.cuda.is_available():
+    if not all(map(on_gpu, touched)):  # a graph of what a CPU does is empty
         return None
-    before = [tensor.clone() for tensor in state]
+    before = [tensor.clone() for tensor in touched]
     try:
         return record(function)
     except torch.OutOfMemoryError:
@@ -25,8 +25,12 @@ def captured(function: Callable[[], object], state: Sequence[Tensor] = ()) -> Ca
     except RuntimeError:
         return None
     finally:
-        for tensor, value in zip(state, before, strict=True):
+        for tensor, value in zip(touched, before, strict=True):
             tensor.copy_(value)
+
+
+def on_gpu(tensor: Tensor) -> bool:
+    return tensor.is_cuda
 
 
 def record(function: Callable[[], object]) -> Callable[[], object]:
@@ -60,7 +64,7 @@ def of_batches(function: Callable[..., Tensor], batches: Iterable[tuple[Tensor, 
         for part, value in zip(room, batch, strict=True):
             part.copy_(value)
         if len(results) == 1:
-            replay = captured(partial(keep, found, function, room))
+            replay = captured(partial(keep, found, function, room), room)
         if replay is None:
             results.append(function(*batch))
         else:

@@ -13,6 +13,7 @@ from typing import Any
 from flowlib.runtime.parallel import cores
 
 PACKAGES = ("flowlib", "torch", "torchvision", "numpy", "scipy", "scikit-learn", "pandas", "matplotlib", "papermill")
+ORIGIN = ("commit", "dirty", "device", "versions")  # of `provenance`: kept of each notebook, whose runs may differ
 
 
 def provenance(root: Path) -> dict[str, Any]:

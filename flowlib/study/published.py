@@ -15,6 +15,7 @@ import pandas as pd
 from flowlib.runtime.files import write_text
 from flowlib.study import claims, environment
 from flowlib.study.criteria import NOT_RUN, Claim
+from flowlib.study.provenance import ORIGIN
 from flowlib.study.report import ReportError, captions
 
 LARGEST_FIRST = ("paper", "thesis", "quick")  # profiles by what their models saw; any other comes after
@@ -29,13 +30,19 @@ def keep(reports: Path, report_dir: Path, manifest: Mapping[str, Any], known: Se
         of_notebook = {claim.id: found[claim.id] for claim in known if claim.notebook == name and claim.id in found}
         names = dict.fromkeys(environment.chosen(entry["environment"]), "")  # values are of one machine
         told = {"environment": names, "claims": of_notebook, "captions": captions(report_dir, entry["outputs"])}
-        notebooks[name] = entry | told
+        notebooks[name] = origin(manifest) | entry | told
     profile = manifest["profile"]
-    before = read(reports).get(profile, {"notebooks": {}})["notebooks"]
+    earlier = read(reports).get(profile, {"notebooks": {}})
+    before = {name: origin(earlier) | entry for name, entry in earlier["notebooks"].items()}
     whole = {**manifest, "notebooks": dict(sorted((before | notebooks).items()))}
     text = json.dumps(whole, indent=1, ensure_ascii=False)
     (reports / "published").mkdir(exist_ok=True)
     write_text(reports / "published" / f"{profile}.json", without_paths(text, reports.parent) + "\n")
+
+
+def origin(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What a notebook's entry says of where it was run, as manifests before 2026-11-27 say it of all notebooks."""
+    return {what: manifest[what] for what in ORIGIN if what in manifest}
 
 
 def read(reports: Path) -> Published:

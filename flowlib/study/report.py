@@ -6,7 +6,7 @@ A report folder holds ``manifest.json``, ``NN_name.ipynb`` and ``.html``, ``figu
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -134,19 +134,35 @@ def facts(manifest: dict[str, Any]) -> list[str]:
         if parameter in ("seed", "seeds")
     }
     commits = {(entry["commit"] or "none") + (", with changes" if entry["dirty"] else "") for entry in entries.values()}
-    device = manifest["device"]
+    devices = by_notebook(entries, lambda entry: device_of(entry.get("device", manifest["device"])))
+    versions = by_notebook(entries, lambda entry: versions_of(entry.get("versions", manifest["versions"])))
     found = sorted({name for entry in entries.values() for name in environment.chosen(entry.get("environment", {}))})
-    versions = ", ".join(f"{package} {version}" for package, version in manifest["versions"].items())
     times = ", ".join(f"{name} {duration(entry['seconds'])}" for name, entry in entries.items())
     return [
         f"Profile: {manifest['profile']}; {'; '.join(sorted(seeds)) or 'no seed'}",
         f"Git commit: {'; '.join(sorted(commits))}",
-        f"Device: {device['gpu'] + ', ' if device['gpu'] else ''}{device['cpu']}, {device['cores']} cores",
-        f"Versions: {versions}",
+        *(f"Device{which}: {device}" for device, which in devices.items()),
+        *(f"Versions{which}: {packages}" for packages, which in versions.items()),
         *([f"Set in the environment (values in manifest.json): {', '.join(found)}"] if found else []),
         f"Last run: started {manifest['started']}, wall time {duration(manifest['wall_seconds'])}",
         f"Time of each notebook: {times}",
     ]
+
+
+def by_notebook(entries: Mapping[str, dict[str, Any]], words: Callable[[dict[str, Any]], str]) -> dict[str, str]:
+    """Each of the different words of the entries, and of which notebooks they are: nothing where all say the same."""
+    found: dict[str, list[str]] = {}
+    for name, entry in entries.items():
+        found.setdefault(words(entry), []).append(name.partition("_")[0])
+    return {said: f" of {', '.join(names)}" if len(found) > 1 else "" for said, names in found.items()}
+
+
+def device_of(device: Mapping[str, Any]) -> str:
+    return f"{device['gpu'] + ', ' if device['gpu'] else ''}{device['cpu']}, {device['cores']} cores"
+
+
+def versions_of(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{package} {version}" for package, version in versions.items())
 
 
 def exhibits(outputs: Iterable[str], captions: Mapping[str, str]) -> list[Exhibit]:

@@ -29,7 +29,7 @@ from flowlib.runtime.paths import ROOT, sources
 from flowlib.study import environment
 from flowlib.study.pages import notebook_page
 from flowlib.study.parameters import Notebook, StudyError, plan, read_cells
-from flowlib.study.provenance import provenance
+from flowlib.study.provenance import ORIGIN, provenance
 from flowlib.study.report import read_manifest
 
 
@@ -115,8 +115,8 @@ def execute(
                 raise SystemExit(128 + signals[0])
             for attempt in [attempt for attempt in running if attempt.process.poll() is not None]:
                 name = attempt.notebook.name
-                origin = {"key": keys[name], "commit": facts["commit"], "dirty": facts["dirty"]}
-                entries[name] = finish(attempt, report_dir) | origin
+                origin = {what: facts[what] for what in ORIGIN}
+                entries[name] = finish(attempt, report_dir) | {"key": keys[name]} | origin
                 statuses[name] = entries[name]["status"]
                 facts["wall_seconds"] = round(time.monotonic() - began, 1)
                 write_manifest(report_dir, facts, entries)

@@ -23,16 +23,19 @@ def gpu(monkeypatch: pytest.MonkeyPatch):
         function()
         return function
 
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(graphs, "on_gpu", lambda tensor: True)
     monkeypatch.setattr(graphs, "record", record)
     return recorded
 
 
-def test_without_a_gpu_nothing_is_captured(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+def test_what_is_on_a_cpu_is_not_captured_where_there_is_a_gpu_either(monkeypatch: pytest.MonkeyPatch):
+    """The graph of it would be empty, and its replay do nothing."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     calls = []
-    assert captured(lambda: calls.append(1)) is None
+    assert captured(lambda: calls.append(1), [torch.zeros(2)]) is None
     assert calls == []
+    expected = [of_two(*batch) for batch in BATCHES]
+    assert all(torch.equal(*pair) for pair in zip(of_batches(of_two, BATCHES), expected, strict=True))
 
 
 def test_warming_up_leaves_no_trace(gpu):
@@ -59,7 +62,7 @@ def test_too_little_memory_is_said(gpu):
         raise torch.OutOfMemoryError("no room")
 
     with pytest.raises(torch.OutOfMemoryError):
-        captured(large)
+        captured(large, [torch.zeros(2)])
 
 
 def test_batches_by_a_graph_are_the_batches(gpu):
@@ -72,6 +75,6 @@ def test_batches_by_a_graph_are_the_batches(gpu):
 
 
 def test_batches_that_cannot_be_captured_are_the_batches(gpu, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(graphs, "captured", lambda function: None)
+    monkeypatch.setattr(graphs, "captured", lambda function, touched: None)
     expected = [of_two(*batch) for batch in BATCHES]
     assert all(torch.equal(*pair) for pair in zip(of_batches(of_two, BATCHES), expected, strict=True))

@@ -27,6 +27,7 @@ from flowlib import __main__
 from flowlib.study import claims, execution, publication, published, report, runner
 from flowlib.study.criteria import Amendment, Claim, above
 from flowlib.study.parameters import StudyError, plan
+from flowlib.study.provenance import ORIGIN
 from flowlib.study.report import ReportError
 
 PARAMETERS = """# how it is trained
@@ -224,6 +225,7 @@ def test_results_and_manifest(finished: Path):
     assert {"torch", "numpy", "papermill"} <= manifest["versions"].keys()
     assert manifest["device"]["cores"] >= 1
     entry = manifest["notebooks"]["01_good"]
+    assert {what: entry[what] for what in ORIGIN} == {what: manifest[what] for what in ORIGIN}
     assert 0 < entry["seconds"] <= manifest["wall_seconds"]
     assert entry["parameters"] == {
         "seed": 3,
@@ -459,6 +461,25 @@ def test_a_larger_profile_is_shown_where_it_was_run_and_disagreements_are_told(f
     (kept / "quick.json").write_text("{")
     with pytest.raises(ReportError, match=r"reports/published/quick\.json is damaged"):
         publication.publish("quick", finished, KNOWN)
+
+
+def test_notebooks_of_two_machines_say_which_is_whose(tmp_path: Path):
+    """A run of one notebook elsewhere leaves what an earlier manifest says of the others with them."""
+    entry = {"environment": {}, "outputs": [], "parameters": {}, "seconds": 5.0, "commit": "a1", "dirty": False}
+    cpu, gpu = ({"gpu": gpu, "cpu": "Xeon", "cores": 2} for gpu in (None, "H200"))
+    run = {"profile": "thesis", "started": "today", "wall_seconds": 5.0}
+    before = run | {"device": cpu, "versions": {"torch": "1"}, "notebooks": {"01_a": entry, "02_b": entry}}
+    published.keep(tmp_path, tmp_path, before, [])
+    assert [fact for fact in report.facts(before) if "Device" in fact] == ["Device: Xeon, 2 cores"]
+    after = run | {"device": gpu, "versions": {"torch": "2"}, "notebooks": {"02_b": entry}}
+    published.keep(tmp_path, tmp_path, after, [])
+    facts = report.facts(published.read(tmp_path)["thesis"])
+    assert [fact for fact in facts if fact.startswith(("Device", "Versions"))] == [
+        "Device of 01: Xeon, 2 cores",
+        "Device of 02: H200, Xeon, 2 cores",
+        "Versions of 01: torch 1",
+        "Versions of 02: torch 2",
+    ]
 
 
 @pytest.mark.parametrize(
