@@ -40,8 +40,8 @@ def test_padding_is_black_and_even() -> None:
     assert np.array_equal(class_choices.padded(images, 28), images)
 
 
-@pytest.mark.parametrize("choice", [CHOICES[0], CHOICES[-1]], ids=lambda choice: choice.words)
-def test_every_claim_is_judged_under_a_choice(choice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_claim_is_judged_under_a_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    choice = CHOICES[-1]  # of padded images
     monkeypatch.setenv("FLOWLIB_DATA", str(tmp_path))
     train, test = ten_classes(12), ten_classes(6)
     digits = class_choices.of_contamination([choice], train, test, [0, 1], Inline())
