@@ -179,7 +179,7 @@ def case_table(
 
     `of_pair` gives the scores of a normal and an anomalous class; `train` and `names` are by class.
     """
-    black = {c: black_pixels(train[c]).mean() for pair in TABLE_2 for c in pair}
+    black = {c: black_pixels(train[c]).mean() for c in MEANS}
     rows = []
     for case, (normal, anomaly) in enumerate(TABLE_2, start=1):
         scores = of_pair(normal, anomaly)
@@ -187,12 +187,9 @@ def case_table(
         row |= {"black_normal": black[normal], "black_anomaly": black[anomaly]}
         row |= {"black_difference": black[anomaly] - black[normal]}
         row |= {"nll_normal": scores[0].mean(), "nll_anomaly": scores[1].mean()}
-        rows.append(row | named(auroc_interval(*scores)) | {"thesis_failed": case in FAILED})
+        row |= dict(zip(("auroc", "low", "high"), auroc_interval(*scores), strict=True))
+        rows.append(row | {"thesis_failed": case in FAILED})
     return pd.DataFrame(rows)
-
-
-def named(interval: Interval) -> dict[str, float]:
-    return {"auroc": interval.value, "low": interval.low, "high": interval.high}
 
 
 def evidence(
@@ -203,7 +200,7 @@ def evidence(
     The scores are of shirts and coats cropped, under flows of cropped shirts (`crop`) and of cropped coats (`back`, the
     coats normal), and of both resampled without a crop.
     """
-    numbers = {c: black_pixels(train[c]) for pair in TABLE_2 for c in pair}
+    numbers = {c: black_pixels(train[c]) for c in MEANS}
     more = {}
     for case in cases.loc[cases["high"] < 0.5, "case"]:
         normal, anomaly = TABLE_2[case - 1]
