@@ -4,6 +4,7 @@ from flowlib.study.criteria import Amendment, Claim, above, below, both
 
 BORESCOPE, FEATURES = "05_borescope", "08_features"
 AMENDED = "2026-11-26"
+BLADES = "seeds and blades"
 
 OF_BLADES = [
     Claim(
@@ -15,6 +16,7 @@ OF_BLADES = [
         BORESCOPE,
         above(0.8),
         simulated=True,
+        units=BLADES,
     ),
     Claim(
         "5.2",
@@ -25,6 +27,7 @@ OF_BLADES = [
         BORESCOPE,
         above(0.75),
         simulated=True,
+        units=BLADES,
         amended=Amendment(
             "AUROC of normal pixels in reflections against other normal pixels above 0.75.",
             AMENDED,
@@ -41,6 +44,7 @@ OF_BLADES = [
         BORESCOPE,
         above(0.0),
         simulated=True,
+        units=BLADES,
         amended=Amendment(
             "At stride 32, the region overlap of defects inside one patch less that of defects across a border is "
             "above 0.",
@@ -58,6 +62,7 @@ OF_BLADES = [
         BORESCOPE,
         below(0.5),
         simulated=True,
+        units=BLADES,
         amended=Amendment(
             "Pixel AUROC of missing pieces that show black below 0.5.",
             AMENDED,
@@ -75,6 +80,7 @@ OF_BLADES = [
         BORESCOPE,
         above(0.0),
         simulated=True,
+        units=BLADES,
         amended=Amendment(
             "Region overlap at stride 8 less that at stride 32, and the ratio of their times less 1, above 0.",
             AMENDED,
@@ -90,6 +96,7 @@ OF_BLADES = [
         BORESCOPE,
         above(0.5),
         simulated=True,
+        units=BLADES,
         amended=Amendment(
             "The lowest image AUROC of NLL over the kinds of defect is above 0.5.",
             AMENDED,
@@ -106,6 +113,7 @@ OF_BLADES = [
         "map's highest tenth.",
         FEATURES,
         above(0.8),
+        units="seeds and cells",
     ),
     Claim(
         "5.8",
@@ -116,6 +124,7 @@ OF_BLADES = [
         BORESCOPE,
         both(above(0.8, "under 100 pixels"), below(0.8, "1000 up pixels")),
         simulated=True,
+        units=BLADES,
     ),
     Claim(
         "5.9",
@@ -128,6 +137,7 @@ OF_BLADES = [
         BORESCOPE,
         above(0.75),
         simulated=True,
+        units=BLADES,
     ),
     Claim(
         "5.10",
@@ -138,6 +148,7 @@ OF_BLADES = [
         "convolutional autoencoder on as many patches, above 2.",
         BORESCOPE,
         above(2.0),
+        units="timed steps",
     ),
     Claim(
         "5.11",
@@ -148,6 +159,7 @@ OF_BLADES = [
         BORESCOPE,
         above(0.0),
         simulated=True,
+        units=BLADES,
     ),
     Claim(
         "5.12",
@@ -159,6 +171,7 @@ OF_BLADES = [
         BORESCOPE,
         both(below(0.75, "all blades"), below(0.0, "all less a tenth")),
         simulated=True,
+        units=BLADES,
     ),
     Claim(
         "5.13",
@@ -170,5 +183,6 @@ OF_BLADES = [
         BORESCOPE,
         above(0.0),
         simulated=True,
+        units=BLADES,
     ),
 ]

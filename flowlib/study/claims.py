@@ -18,7 +18,9 @@ from flowlib.study.criteria import (
     VERDICTS,
     Claim,
     Evidence,
+    asked,
     spoken,
+    times_as_many,
     verdict,
     verdict_of_two_states,
 )
@@ -30,6 +32,7 @@ COLUMNS = [
     "figure", "note",
 ]  # fmt: skip
 EVIDENCE_COLUMNS = ["claim", "evidence", "value", "low", "high", "epochs"]
+OPEN_COLUMNS = ["id", "verdict", "condition", "measured", "asked", "times as many", "of"]
 FEW = " †"  # after the epochs of a row whose models saw too few
 
 
@@ -72,7 +75,8 @@ def record(
     write_text(path, json.dumps(row, indent=1) + "\n")
     if get_ipython() is not None:
         shown = {"verdict": spoken(entry, judged), "sign": VERDICTS[judged], "few": few_epochs(entry, epochs)}
-        page = render("verdict.html", claim=entry, measured=measured, note=note, epochs=show_epochs(epochs), **shown)
+        shown |= {"note": with_need(note, entry, evidence), "epochs": show_epochs(epochs)}
+        page = render("verdict.html", claim=entry, measured=measured, **shown)
         display({"text/html": page, "text/plain": f"claim {claim}: {shown['verdict']}"}, raw=True)
 
 
@@ -96,11 +100,45 @@ def ledger_of(found: Mapping[str, Mapping[str, Any]], known: Sequence[Claim] = C
         if recorded := found.get(claim.id):
             judged, before = (rule(claim, recorded["evidence"]) for rule in (verdict, verdict_of_two_states))
             few = FEW if few_epochs(claim, recorded["epochs"]) else ""
-            row |= {name: recorded[name] for name in ("measured", "figure", "note")}
+            row |= {"measured": recorded["measured"], "figure": recorded["figure"]}
+            row["note"] = with_need(recorded["note"], claim, recorded["evidence"])
             row |= {"epochs": show_epochs(recorded["epochs"]) + few, "verdict": spoken(claim, judged)}
             row["until 2026-11-26"] = before if before != judged else ""
         rows.append(row)
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def with_need(note: str, claim: Claim, evidence: Evidence) -> str:
+    """A note, and what would decide an undecided claim: how many times as many units its nearest condition takes."""
+    if verdict(claim, evidence) != "undecided":
+        return note
+    times = min(map(times_as_many, asked(claim, evidence)))
+    need = f"would be decided by {show_times(times)} times as many {claim.units}, its value staying"
+    return f"{note}; {need}" if note else need
+
+
+def open_conditions(found: Mapping[str, Mapping[str, Any]], known: Sequence[Claim] = CLAIMS) -> pd.DataFrame:
+    """Every condition whose interval straddles its bound, a row each, the text columns `OPEN_COLUMNS`."""
+    rows = [
+        [
+            claim.id,
+            spoken(claim, verdict(claim, found[claim.id]["evidence"])),
+            condition.name,
+            "{:.3g} [{:.3g}, {:.3g}]".format(*condition.interval),
+            condition.asked,
+            show_times(times_as_many(condition)),
+            claim.units,
+        ]
+        for claim in known
+        if claim.id in found
+        for condition in asked(claim, found[claim.id]["evidence"])
+        if condition.state == "open"
+    ]
+    return pd.DataFrame(rows, columns=OPEN_COLUMNS)
+
+
+def show_times(times: float) -> str:
+    return "over 100" if times > 100 else f"{times:.0f}" if times >= 10 else f"{times:.1f}"
 
 
 def evidence_table(found: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:

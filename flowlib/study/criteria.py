@@ -8,13 +8,26 @@ count, whose interval has no width, never leaves a condition open, and contradic
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from math import inf
+from typing import Literal, NamedTuple
 
 from flowlib.metrics import Interval
 
 State = Literal["holds", "contradicted", "open"]
 Evidence = dict[str, Interval]
-Conditions = Callable[[Evidence], list[State]]
+
+
+class Condition(NamedTuple):
+    """What became of a condition: the interval of this name, what was asked of it in words, and by which bounds."""
+
+    name: str
+    interval: Interval
+    asked: str
+    bounds: tuple[float, ...]
+    state: State
+
+
+Conditions = Callable[[Evidence], list[Condition]]
 NOT_RUN = "not run"
 # A sign beside each verdict, so that none is told by colour alone.
 VERDICTS = {"reproduced": "●", "partly": "◐", "not reproduced": "○", "undecided": "?", NOT_RUN: "–"}
@@ -36,7 +49,8 @@ class Claim:
     """`notebook` measures the evidence that `conditions` are asked of; `criterion` is `conditions` in words.
 
     `simulated`: no real data carries the row. `epochs`: of training that its models must have seen for the row to say
-    what it asks. `amended`: the criterion's first form, where it was changed.
+    what it asks. `units`: what its intervals are over, so that more of them make these narrower. `amended`: the
+    criterion's first form, where it was changed.
     """
 
     id: str
@@ -48,6 +62,7 @@ class Claim:
     conditions: Conditions
     simulated: bool = False
     epochs: float = ENOUGH_EPOCHS
+    units: str = "seeds and test images"
     amended: Amendment | None = None
 
 
@@ -56,7 +71,7 @@ def verdict(claim: Claim, evidence: Evidence) -> str:
 
     Raises ValueError when the criterion asks nothing.
     """
-    states = asked(claim, evidence)
+    states = [condition.state for condition in asked(claim, evidence)]
     if "holds" in states:
         return "partly" if set(states) > {"holds"} else "reproduced"
     return "not reproduced" if "contradicted" in states else "undecided"
@@ -64,15 +79,32 @@ def verdict(claim: Claim, evidence: Evidence) -> str:
 
 def verdict_of_two_states(claim: Claim, evidence: Evidence) -> str:
     """The verdict by the rule until 2026-11-26, which took an open condition for one that fails."""
-    held = [state == "holds" for state in asked(claim, evidence)]
+    held = [condition.state == "holds" for condition in asked(claim, evidence)]
     return "reproduced" if all(held) else "partly" if any(held) else "not reproduced"
 
 
-def asked(claim: Claim, evidence: Evidence) -> list[State]:
-    states = claim.conditions(evidence)
-    if not states:
+def asked(claim: Claim, evidence: Evidence) -> list[Condition]:
+    """Each condition of a claim. Raises ValueError when the criterion asks nothing."""
+    conditions = claim.conditions(evidence)
+    if not conditions:
         raise ValueError(f"claim {claim.id}: its criterion came to no condition, the evidence is empty")
-    return states
+    return conditions
+
+
+def times_as_many(condition: Condition) -> float:
+    """How many times as many units would decide an open condition, if its value stayed where it is.
+
+    An interval's width falls as the root of the number of units; those are needed with which it would reach no bound
+    any more. 1 for a condition that is decided, inf where the value is a bound or is not a number.
+    """
+    value, low, high = condition.interval
+    if condition.state != "open":
+        return 1.0
+    if value in condition.bounds or value != value:
+        return inf
+    shares = [(value - low) / (value - bound) for bound in condition.bounds if low <= bound < value]
+    shares += [(high - value) / (bound - value) for bound in condition.bounds if value < bound <= high]
+    return max(shares, default=inf) ** 2
 
 
 def spoken(claim: Claim, verdict: str) -> str:
@@ -89,40 +121,44 @@ def verdict_in(shown: str) -> str:
 
 
 def above(bound: float, *names: str) -> Conditions:
-    return lambda evidence: [is_above(evidence[name], bound) for name in names or evidence]
+    return lambda evidence: [is_above(name, evidence[name], bound) for name in names or evidence]
 
 
 def below(bound: float, *names: str) -> Conditions:
-    return lambda evidence: [is_below(evidence[name], bound) for name in names or evidence]
+    return lambda evidence: [is_below(name, evidence[name], bound) for name in names or evidence]
 
 
 def within(low: float, high: float, *names: str) -> Conditions:
     """Between `low` and `high`: contradicted where the interval lies wholly outside, on either side."""
 
-    def state(interval: Interval) -> State:
-        sides = is_above(interval, low), is_below(interval, high)
-        return "contradicted" if "contradicted" in sides else "open" if "open" in sides else "holds"
+    def condition(name: str, interval: Interval) -> Condition:
+        sides = is_above(name, interval, low).state, is_below(name, interval, high).state
+        state: State = "contradicted" if "contradicted" in sides else "open" if "open" in sides else "holds"
+        return Condition(name, interval, f"between {low:g} and {high:g}", (low, high), state)
 
-    return lambda evidence: [state(evidence[name]) for name in names or evidence]
+    return lambda evidence: [condition(name, evidence[name]) for name in names or evidence]
 
 
 def beyond(bound: float, *names: str) -> Conditions:
     """Farther than `bound` from 0, on either side; contradicted where the interval lies wholly nearer."""
 
-    def state(interval: Interval) -> State:
-        sides = is_above(interval, bound), is_below(interval, -bound)
-        return "holds" if "holds" in sides else "contradicted" if set(sides) == {"contradicted"} else "open"
+    def condition(name: str, interval: Interval) -> Condition:
+        sides = is_above(name, interval, bound).state, is_below(name, interval, -bound).state
+        state: State = "holds" if "holds" in sides else "contradicted" if set(sides) == {"contradicted"} else "open"
+        return Condition(name, interval, f"farther than {bound:g} from 0", (-bound, bound), state)
 
-    return lambda evidence: [state(evidence[name]) for name in names or evidence]
+    return lambda evidence: [condition(name, evidence[name]) for name in names or evidence]
 
 
 def both(*conditions: Conditions) -> Conditions:
-    return lambda evidence: [state for condition in conditions for state in condition(evidence)]
+    return lambda evidence: [found for condition in conditions for found in condition(evidence)]
 
 
-def is_above(interval: Interval, bound: float) -> State:
-    return "holds" if interval.low > bound else "contradicted" if interval.high <= bound else "open"
+def is_above(name: str, interval: Interval, bound: float) -> Condition:
+    state: State = "holds" if interval.low > bound else "contradicted" if interval.high <= bound else "open"
+    return Condition(name, interval, f"above {bound:g}", (bound,), state)
 
 
-def is_below(interval: Interval, bound: float) -> State:
-    return "holds" if interval.high < bound else "contradicted" if interval.low >= bound else "open"
+def is_below(name: str, interval: Interval, bound: float) -> Condition:
+    state: State = "holds" if interval.high < bound else "contradicted" if interval.low >= bound else "open"
+    return Condition(name, interval, f"below {bound:g}", (bound,), state)

@@ -3,8 +3,8 @@
 from flowlib.study.criteria import (
     Amendment,
     Claim,
+    Condition,
     Evidence,
-    State,
     above,
     below,
     both,
@@ -15,12 +15,13 @@ from flowlib.study.criteria import (
 
 CONTAMINATION, BLACK_PIXELS = "01_contamination", "02_black_pixel_cropping"
 AMENDED = "2026-11-26"
+CLASSES = "classes (there are ten: of another data set)"
 
 
-def as_in_figure_5(evidence: Evidence) -> list[State]:
+def as_in_figure_5(evidence: Evidence) -> list[Condition]:
     """Cases 4, 7, 8 and 12 lie below one half, the other eight above."""
     fails = ("case 4", "case 7", "case 8", "case 12")
-    return [(is_below if case in fails else is_above)(interval, 0.5) for case, interval in evidence.items()]
+    return [(is_below if case in fails else is_above)(case, interval, 0.5) for case, interval in evidence.items()]
 
 
 OF_CLASSES = [
@@ -131,6 +132,7 @@ OF_CLASSES = [
         "right in more than 80 % (interval over classes).",
         CONTAMINATION,
         above(0.8),
+        units=CLASSES,
     ),
     Claim(
         "1.10",
@@ -141,6 +143,7 @@ OF_CLASSES = [
         "normal one's than the other way round' is right in more than 80 % (interval over classes).",
         CONTAMINATION,
         above(0.8),
+        units=CLASSES,
     ),
     Claim(
         "1.11",
@@ -226,6 +229,7 @@ OF_CLASSES = [
         "it is made grey (128), white, or noise.",
         BLACK_PIXELS,
         both(above(0.75, "rule"), above(0.0, "cropped", "grey surround", "white surround", "noise surround")),
+        units=CLASSES,
         amended=Amendment(
             "Three conditions over all 90 ordered pairs: the rule 'fails where the anomalous class has more black "
             "pixels' is right in more than 75 %; cropping raises the mean AUROC of the pairs that fail; and so does "
@@ -244,5 +248,6 @@ OF_CLASSES = [
         "the anomalous class has the lower variance of pixels' is right in more than 75 % (interval over classes).",
         BLACK_PIXELS,
         above(0.75),
+        units=CLASSES,
     ),
 ]

@@ -13,6 +13,7 @@ from flowlib.study.criteria import NOT_RUN, VERDICTS, Claim, verdict_in
 from flowlib.study.published import Published
 from flowlib.study.report import (
     CLAIM_COLUMNS,
+    OPEN_CONDITIONS,
     RULE_CHANGE,
     ReportError,
     exhibits,
@@ -83,6 +84,7 @@ def results(found: Published, ledger: pd.DataFrame, known: Sequence[Claim], with
     lines += [
         "",
         f"{claims.footnote()}. Every interval that a verdict rests on: [table](tables/{EVIDENCE}).",
+        *open_markdown(claims.open_conditions(published.shown_rows(found), known)),
         *disagreement_markdown(*published.disagreements(found, known)),
         *rule_markdown(ledger),
     ]
@@ -142,6 +144,13 @@ def ledger_markdown(ledger: pd.DataFrame) -> list[str]:
         cells["measured"] += f" [figure](figures/{claim['figure']})" if claim["figure"] else ""
         lines.append(f"| {' | '.join(cells.values())} |")
     return lines
+
+
+def open_markdown(still_open: pd.DataFrame) -> list[str]:
+    """What would decide, as the lines of a Markdown section; none where everything is decided."""
+    rows = [table_row(list(row)) for row in still_open.itertuples(index=False)]
+    head = ["", "### What would decide", "", OPEN_CONDITIONS, "", *table_head(list(still_open))]
+    return [*head, *rows] if rows else []
 
 
 def disagreement_markdown(different: pd.DataFrame, several: int) -> list[str]:

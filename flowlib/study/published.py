@@ -75,6 +75,15 @@ def rows(published: Published, profile: str) -> dict[str, dict[str, Any]]:
     return {claim: claims.row(found) for notebook in notebooks for claim, found in notebook["claims"].items()}
 
 
+def shown_rows(published: Published) -> dict[str, dict[str, Any]]:
+    """What the largest profile of each notebook recorded, by claim."""
+    return {
+        claim: claims.row(found)
+        for notebook, profile in largest(published).items()
+        for claim, found in published[profile]["notebooks"][notebook]["claims"].items()
+    }
+
+
 def ledgers(published: Published, known: Sequence[Claim]) -> dict[str, pd.DataFrame]:
     """The ledger of each profile (`flowlib.study.claims.ledger`), of the claims as they are judged today.
 

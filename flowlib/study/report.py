@@ -25,6 +25,10 @@ RULE_CHANGE = (
     "claim of which no condition holds and none is contradicted is undecided. By the earlier rule these verdicts, of "
     "the same numbers, were others:"
 )
+OPEN_CONDITIONS = (
+    "These conditions are open: the interval straddles the bound. Its width falls as the root of the number of what it "
+    "is over, so that with so many times as many it would straddle no more, were the value to stay where it is."
+)
 
 
 class Exhibit(NamedTuple):
@@ -70,6 +74,8 @@ def write_index(report_dir: Path, known: Sequence[Claim] = CLAIMS) -> Path:
         rule_change=RULE_CHANGE,
         changed=rule_changes(ledger).to_dict("records"),
         footnote=claims.footnote(),
+        open_conditions=OPEN_CONDITIONS,
+        still_open=claims.open_conditions(claims.recorded_claims(report_dir, known), known).to_dict("records"),
         signs=VERDICTS,
         verdict_in=verdict_in,
         notebooks=[section(report_dir, name, entry) for name, entry in manifest["notebooks"].items()],

@@ -408,6 +408,10 @@ def test_index_and_publication(finished: Path):
         r"| yes | 0.3 \[0.2, 0.4\] (2 seeds) [figure](figures/01_curve.png) | 0.4 † | ● reproduced | quick |"
     ) in text
     assert "| 2 | eights &lt;fall> | not reproduced | undecided, on simulation only |" in text
+    one = "| 2 | undecided, on simulation only | slope | 0.1 \\[-1, 1\\] | above 0 | over 100 | seeds and test images |"
+    assert f"### What would decide\n\n{report.OPEN_CONDITIONS}\n\n" in text
+    assert one in text
+    assert all(f"<td>{cell}</td>" in index for cell in ("slope", "0.1 [-1, 1]", "above 0", "over 100"))
     assert "[table](tables/claims.csv)" in text
     evidence = (finished / "reports/tables/claims.csv").read_text().splitlines()
     assert evidence[:2] == ["profile,claim,evidence,value,low,high,epochs", "quick,1,slope,0.3,0.2,0.4,0.4"]
@@ -447,6 +451,7 @@ def test_a_larger_profile_is_shown_where_it_was_run_and_disagreements_are_told(f
     assert (finished / "reports/figures/01_curve.png").read_bytes() == b"the larger one's"
     assert "Each notebook is shown of the largest profile that it was run in: thesis (01)." in text
     assert "2 claims were run in several profiles, 1 of them with one verdict in all. The others:" in text
+    assert "What would decide" not in text  # the larger run has decided
     assert "| 2 | eights &lt;fall> | quick | 0.1 \\[-1, 1\\] |  | ? undecided, on simulation only |\n| 2 |" in text
     assert "thesis | 0.1 \\[0.05, 0.2\\] | 20 | ● reproduced, on simulation only |\n" in text
     kept = finished / "reports/published"
