@@ -72,8 +72,8 @@ FAULTS = [
     Fault(
         "study/criteria.py",
         "the estimate, not its interval, is compared with the bound",
-        'return "holds" if interval.low > bound',
-        'return "holds" if interval.value > bound',
+        'state: State = "holds" if interval.low > bound',
+        'state: State = "holds" if interval.value > bound',
         ("study/test_claims.py",),
     ),
     Fault(

@@ -185,4 +185,18 @@ OF_BLADES = [
         simulated=True,
         units=BLADES,
     ),
+    Claim(
+        "5.14",
+        "5",
+        "On a whole image level frames of different viewpoints may look completely different; on a patch level these "
+        "images are almost similar, which reduces the complexity while training.",
+        "stated",
+        "The viewpoint of a normal frame of an unseen blade, one of four, told by the vote of the five nearest "
+        "training pictures by grey pixels: from the whole frame, reduced to 32x32, right more often than 0.625, midway "
+        "from chance to certainty; from one 32x32 patch of it less often.",
+        BORESCOPE,
+        both(above(0.625, "whole frames"), below(0.625, "patches")),
+        simulated=True,
+        units="blades",
+    ),
 ]

@@ -8,7 +8,8 @@ run*. Bounds are written here, before the run, and are not fitted to what comes 
 its first form, with date and reason.
 
 They stand in the three modules below, in the order of the thesis's sections. The rows 1.10, 1.11, 2.7, 3.6 to 3.9 and
-5.8 to 5.11 were added on 2026-11-26, when figures that bear on 1.11, 3.6, 3.7, 3.9, 5.8 and 5.11 were already known.
+5.8 to 5.11 were added on 2026-11-26, when figures that bear on 1.11, 3.6, 3.7, 3.9, 5.8 and 5.11 were already known;
+5.12 to 5.14 on 2026-11-27, before anything of them was measured.
 """
 
 from flowlib.study.blades import OF_BLADES
