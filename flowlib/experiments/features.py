@@ -122,7 +122,8 @@ def examples(case: Case, n: int) -> list[int]:
 
 
 class Positions(NamedTuple):
-    """Random positions of normal images: their features ``(n, D)``, and their surrounds ``(n, 2 D)``, float32."""
+    """Random positions of normal images: their features ``(n, D)``, and their surrounds ``(n, 2 D)``, or ``(n, 0)``
+    where no one asked for them, float32."""
 
     vectors: np.ndarray
     surrounds: np.ndarray
@@ -198,8 +199,10 @@ def compared(
         enlarged, shape = features.fitted(at_work(case, image), settings.size)
         return extract(enlarged), shape
 
-    positions = some_positions(divided(case, seed)[0], lambda image: seen(image)[0], rng)
-    made = METHODS[method](positions, steps, seed)
+    fit = METHODS[method]
+    training = divided(case, seed)[0]
+    positions = some_positions(training, lambda image: seen(image)[0], rng, surrounds=fit is flow_in_context)
+    made = fit(positions, steps, seed)
 
     def mapped(image: np.ndarray) -> np.ndarray:
         found, shape = seen(image)
@@ -272,14 +275,19 @@ def at_work(case: Case, image: np.ndarray) -> np.ndarray:
     return working(image, Settings.size, max(len(one) for one in case.normal))
 
 
-def some_positions(images: Sequence[np.ndarray], seen: Map, rng: np.random.Generator) -> Positions:
-    """Up to `fitting.POSITIONS` random positions of the images, as `seen` gives their features."""
+def some_positions(
+    images: Sequence[np.ndarray], seen: Map, rng: np.random.Generator, surrounds: bool = False
+) -> Positions:
+    """Up to `fitting.POSITIONS` random positions of the images, as `seen` gives their features; `surrounds`: those,
+    too."""
     each = -(-fitting.POSITIONS // len(images))
     found = []
     for image in images:
         features_of = seen(image)
         chosen = rng.permutation(features_of[0].size)[:each]
-        found.append([fitting.columns(values, chosen) for values in (features_of, context.surround(features_of))])
+        vectors = fitting.columns(features_of, chosen)
+        around = fitting.columns(context.surround(features_of), chosen) if surrounds else vectors[:, :0]
+        found.append((vectors, around))
     return Positions(*map(np.concatenate, zip(*found, strict=True)))
 
 

@@ -52,6 +52,17 @@ def test_every_method_finds_what_is_turned(case, method):
     assert low < np.median(maps[1]) < high < maps[0].max()
 
 
+def test_surrounds_are_made_where_they_are_asked_for(case):
+    """The same positions either way."""
+    seen = [
+        features.some_positions(case.normal[:9], lambda image: image / np.float32(255), np.random.default_rng(3), asked)
+        for asked in (False, True)
+    ]
+    assert np.array_equal(seen[0].vectors, seen[1].vectors)
+    n, d = seen[0].vectors.shape
+    assert (seen[0].surrounds.shape, seen[1].surrounds.shape) == ((n, 0), (n, 2 * d))
+
+
 def test_glow_on_patches_is_compared_alike(case):
     options = {"levels": 1, "steps": 2, "hidden_channels": 4}
     glow = features.likelihood(case, Recipe("Glow", options, 3, 8), 64, shown=(9,))
