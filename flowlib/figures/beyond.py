@@ -87,3 +87,30 @@ def groups(table: pd.DataFrame) -> Figure:
         panels[0, 0].set_ylabel("AUROC of groups")
         figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return figure
+
+
+def orders(table: pd.DataFrame) -> Figure:
+    """One panel a data set, a point a class: how well the flow of it finds the others, against how well the flows of
+    the others find it. Columns: set, class, finds, found. Dashed: chance."""
+    with plt.rc_context(STYLE):
+        sets = list(table["set"].unique())
+        figure, panels = plt.subplots(
+            1, len(sets), figsize=(6.4 * len(sets), 5.6), sharex=True, sharey=True, squeeze=False
+        )
+        for axes, letter, name in zip(panels[0], "abc", sets, strict=False):
+            of_set = table[table["set"] == name]
+            axes.plot(of_set["found"], of_set["finds"], "o", color=BLUE, ms=7)
+            for i, row in enumerate(of_set.sort_values("found").to_dict("records")):  # on either side in turn
+                place, side = (row["found"], row["finds"]), 1 - 2 * (i % 2)
+                ends = {"ha": "left" if side > 0 else "right", "va": "bottom" if side > 0 else "top"}
+                axes.annotate(
+                    row["class"], place, (5 * side, 2 * side), textcoords="offset points", fontsize=12, **ends
+                )
+            axes.axvline(0.5, color=GREY, ls="--", lw=1)
+            axes.axhline(0.5, color=GREY, ls="--", lw=1)
+            axes.set_xlim(-0.05, 1.05)
+            axes.set_ylim(-0.05, 1.05)
+            axes.set_title(f"({letter}) {name}", loc="left")
+            axes.set_xlabel("mean AUROC of the class under the others' flows")
+        panels[0, 0].set_ylabel("mean AUROC of the others\nunder the class's flow")
+    return figure

@@ -10,8 +10,10 @@ import pytest
 from flowlib.experiments.pairs import (
     class_bootstrap,
     class_grid,
+    fail_both_ways,
     failing_pairs,
     inclusion,
+    one_order,
     pair_matrix,
     pair_table,
     rule_accuracy,
@@ -144,3 +146,27 @@ def test_failing_pairs_and_those_that_fail_one_way():
     fails, one_way = failing_pairs(table)
     assert fails == [("a", "b"), ("a", "c"), ("c", "a")]
     assert one_way == [("a", "b")]
+
+
+def off_diagonal(values: np.ndarray) -> np.ndarray:
+    values = np.array(values, dtype=float)
+    np.fill_diagonal(values, NAN)
+    return values
+
+
+def test_one_order_explains_what_is_a_sum_and_little_of_noise():
+    cheap = np.array([0.0, 0.1, 0.3, 0.6, 0.7])
+    assert one_order(off_diagonal(0.5 + cheap[None] - cheap[:, None])) == pytest.approx((1, 1, 1))
+    rng = np.random.default_rng(0)
+    noise = [one_order(off_diagonal(rng.normal(size=(10, 10)))) for _ in range(60)]
+    assert np.mean([found.value for found in noise]) == pytest.approx(18 / 89, abs=0.03)
+    assert np.mean([found.low <= 18 / 89 <= found.high for found in noise]) > 0.85
+    cycle = off_diagonal([[0, 1, 0], [0, 0, 1], [1, 0, 0]])  # each finds the next one, and no order does that
+    four = np.pad(cycle, (0, 1), constant_values=0.5)
+    assert one_order(off_diagonal(four)).value < 0.1
+
+
+def test_pairs_that_fail_both_ways_are_counted_once():
+    matrix = off_diagonal([[0, 0.4, 0.9], [0.3, 0, 0.2], [0.1, 0.5, 0]])
+    assert fail_both_ways(matrix) == 1
+    assert fail_both_ways(1 - matrix) == 0

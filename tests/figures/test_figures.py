@@ -307,3 +307,11 @@ def test_videos_are_told_by_rate_and_by_kind():
     said = texts(figure)
     assert all(word in said for word in ("5%", "10%", "missing piece", "damaged, highest frame", "nominal"))
     assert labels(figure)[0] == ("nominal rate of good videos flagged", "videos flagged (%)")
+
+
+def test_every_class_is_named_in_the_order_of_likelihood():
+    table = pd.DataFrame({"set": ["A", "A", "B"], "class": ["1", "8", "bag"], "finds": [1.0, 0.2, 0.4],
+                          "found": [0.0, 0.9, 0.6]})  # fmt: skip
+    panels = beyond.orders(table).axes
+    assert [[text.get_text() for text in axes.texts] for axes in panels] == [["1", "8"], ["bag"]]
+    assert [axes.lines[0].get_xydata().tolist() for axes in panels] == [[[0, 1], [0.9, 0.2]], [[0.6, 0.4]]]
