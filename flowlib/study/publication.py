@@ -34,9 +34,9 @@ MARKDOWN_ESCAPES = str.maketrans({"|": r"\|", "[": r"\[", "]": r"\]", "<": "&lt;
 def publish(profile: str, root: Path = ROOT, known: Sequence[Claim] = CLAIMS) -> Path:
     """Publish a report: its claims in ``reports/published``, its figures and tables, and ``reports/README.md`` anew.
 
-    Each claim is shown as the largest profile has it that its notebook was run in, and each notebook's figures and
-    tables likewise; ``reports/tables/claims.csv`` holds the evidence of all profiles. What an earlier publication left
-    of the same notebooks is replaced. No path of the machine gets into the text.
+    Each claim is shown as the largest profile has it that recorded it, and each notebook's figures and tables of the
+    largest that it was run in; ``reports/tables/claims.csv`` holds the evidence of all profiles. What an earlier
+    publication left of the same notebooks is replaced. No path of the machine gets into the text.
 
     Raises
     ------

@@ -76,12 +76,11 @@ def rows(published: Published, profile: str) -> dict[str, dict[str, Any]]:
 
 
 def shown_rows(published: Published) -> dict[str, dict[str, Any]]:
-    """What the largest profile of each notebook recorded, by claim."""
-    return {
-        claim: claims.row(found)
-        for notebook, profile in largest(published).items()
-        for claim, found in published[profile]["notebooks"][notebook]["claims"].items()
-    }
+    """What the largest profile recorded that has a claim, by claim."""
+    found: dict[str, dict[str, Any]] = {}
+    for profile in published:
+        found = rows(published, profile) | found
+    return found
 
 
 def ledgers(published: Published, known: Sequence[Claim]) -> dict[str, pd.DataFrame]:
@@ -102,14 +101,11 @@ def ledgers(published: Published, known: Sequence[Claim]) -> dict[str, pd.DataFr
 
 
 def best_ledger(published: Published, known: Sequence[Claim]) -> pd.DataFrame:
-    """One row a claim, of the largest profile that its notebook was run in, which the column profile names."""
-    of_notebook, of_profile = largest(published), ledgers(published, known)
-    empty = claims.ledger_of({}, known)
-    chosen = []
-    for i, claim in enumerate(known):
-        profile = of_notebook.get(claim.notebook, "")
-        row = (of_profile[profile] if profile else empty).iloc[i]
-        chosen.append({**row, "profile": profile if row["verdict"] != NOT_RUN else ""})
+    """One row a claim, of the largest profile that recorded it, which the column profile names."""
+    of_profile, chosen = ledgers(published, known), []
+    for i, not_run in claims.ledger_of({}, known).iterrows():
+        found = [{**ledger.loc[i], "profile": profile} for profile, ledger in of_profile.items()]
+        chosen.append(next((row for row in found if row["verdict"] != NOT_RUN), {**not_run, "profile": ""}))
     return pd.DataFrame(chosen, columns=[*claims.COLUMNS, "profile"])
 
 

@@ -463,6 +463,10 @@ def test_a_larger_profile_is_shown_where_it_was_run_and_disagreements_are_told(f
         ReportError, match=r"thesis\.json lacks the evidence 'offset', which a claim asks for by now: run"
     ):
         publication.publish("quick", finished, asks_more)
+    (whole / "claims/01_good.2.json").unlink()  # as of a claim that came later than the larger run
+    text = publication.publish("thesis", finished, KNOWN).read_text()
+    assert "| ? undecided, on simulation only | quick |" in text
+    assert "1 claims were run in several profiles, 1 of them with one verdict in all." in text
     (kept / "quick.json").write_text("{")
     with pytest.raises(ReportError, match=r"reports/published/quick\.json is damaged"):
         publication.publish("quick", finished, KNOWN)
