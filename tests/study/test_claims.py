@@ -8,6 +8,7 @@ import pytest
 
 from flowlib.metrics import Interval
 from flowlib.runtime.paths import ROOT
+from flowlib.study import published
 from flowlib.study.claims import (
     COLUMNS,
     amendment,
@@ -313,6 +314,13 @@ def test_rows_state_their_epochs_and_few_are_marked(tmp_path: Path):
 
 
 EVIDENCE = {"1.6": ["other failing pairs"], "1.7": ["one-way pairs"]}
+
+
+def test_no_published_row_rests_on_too_few_epochs():
+    """Of each claim that a trained model carries, the largest profile that recorded it."""
+    ledger = published.best_ledger(published.read(ROOT / "reports"), CLAIMS)
+    assert not ledger["epochs"].str.contains("†").any()
+    assert "not run" not in set(ledger["verdict"])
 
 
 def test_an_amended_criterion_keeps_its_first_form():
