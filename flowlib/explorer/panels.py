@@ -203,7 +203,8 @@ def sheet(
         draw.text((gap, 62 + 28 * number), line, fill="#333333", font=font(18))
     for number, (text, picture) in enumerate(pictures):
         left, top = gap + number % across * (w + gap), head + number // across * (h + caption)
-        draw.text((left, top + caption - 6), text, fill="black", font=font(18, True), anchor="ls")
+        size = next((n for n in range(18, 9, -1) if draw.textlength(text, font(n, True)) <= w), 9)
+        draw.text((left, top + caption - 6), text, fill="black", font=font(size, True), anchor="ls")
         if number == 1 and colours is not None:
             bar = HEAT[np.linspace(0, 255, 120).astype(int)][None].repeat(14, 0)
             right = left + w - draw.textlength(colours[1], font(15)) - 8

@@ -391,3 +391,14 @@ def test_a_square_changes_what_the_models_say_of_a_shirt():
     tab.on_click({"new": "20,8"})
     assert (tab.x.value, tab.y.value) == (18, 6)
     assert tab.pictures["shirt"].widget.value != before
+
+
+def test_a_long_caption_stays_over_its_picture():
+    """Between both pictures, where only the first one's caption could reach, nothing is drawn."""
+    white = np.full((60, 520, 3), 255, np.uint8)
+    drawn = Image.new("RGB", (40, 20), "white")
+    for text in ("short", "image: blade 81, frame 1, pressure side, missing piece"):
+        sheet = panels.sheet([(text, white), ("", white)], drawn, "normal", False, [])
+        caption = sheet[62:102]
+        assert (caption[:, 14:534] < 128).any()
+        assert (caption[:, 534:] == 255).all()
