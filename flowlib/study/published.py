@@ -75,12 +75,15 @@ def rows(published: Published, profile: str) -> dict[str, dict[str, Any]]:
     return {claim: claims.row(found) for notebook in notebooks for claim, found in notebook["claims"].items()}
 
 
+def recorders(published: Published) -> dict[str, str]:
+    """The largest profile that recorded each claim that any did."""
+    return {claim: profile for profile in reversed(published) for claim in rows(published, profile)}
+
+
 def shown_rows(published: Published) -> dict[str, dict[str, Any]]:
     """What the largest profile recorded that has a claim, by claim."""
-    found: dict[str, dict[str, Any]] = {}
-    for profile in published:
-        found = rows(published, profile) | found
-    return found
+    recorded = {profile: rows(published, profile) for profile in published}
+    return {claim: recorded[profile][claim] for claim, profile in recorders(published).items()}
 
 
 def ledgers(published: Published, known: Sequence[Claim]) -> dict[str, pd.DataFrame]:
@@ -102,11 +105,12 @@ def ledgers(published: Published, known: Sequence[Claim]) -> dict[str, pd.DataFr
 
 def best_ledger(published: Published, known: Sequence[Claim]) -> pd.DataFrame:
     """One row a claim, of the largest profile that recorded it, which the column profile names."""
-    of_profile, chosen = ledgers(published, known), []
-    for i, not_run in claims.ledger_of({}, known).iterrows():
-        found = [{**ledger.loc[i], "profile": profile} for profile, ledger in of_profile.items()]
-        chosen.append(next((row for row in found if row["verdict"] != NOT_RUN), {**not_run, "profile": ""}))
-    return pd.DataFrame(chosen, columns=[*claims.COLUMNS, "profile"])
+    chosen, of_profile = recorders(published), ledgers(published, known)
+    best = claims.ledger_of({}, known).assign(profile=[chosen.get(claim.id, "") for claim in known])
+    for i, profile in best["profile"].items():
+        if profile:
+            best.loc[i, claims.COLUMNS] = of_profile[profile].loc[i]
+    return best
 
 
 def disagreements(published: Published, known: Sequence[Claim]) -> tuple[pd.DataFrame, int]:

@@ -63,7 +63,8 @@ def write_index(report_dir: Path, known: Sequence[Claim] = CLAIMS) -> Path:
     ReportError: the folder holds no manifest.
     """
     manifest = finished_run(report_dir)
-    ledger = with_figures_made(claims.ledger(report_dir, known), manifest["notebooks"].values())
+    recorded = claims.recorded_claims(report_dir, known)
+    ledger = with_figures_made(claims.ledger_of(recorded, known), manifest["notebooks"].values())
     page = render(
         "index.html",
         profile=manifest["profile"],
@@ -75,7 +76,7 @@ def write_index(report_dir: Path, known: Sequence[Claim] = CLAIMS) -> Path:
         changed=rule_changes(ledger).to_dict("records"),
         footnote=claims.footnote(),
         open_conditions=OPEN_CONDITIONS,
-        still_open=claims.open_conditions(claims.recorded_claims(report_dir, known), known).to_dict("records"),
+        still_open=claims.open_conditions(recorded, known).to_dict("records"),
         signs=VERDICTS,
         verdict_in=verdict_in,
         notebooks=[section(report_dir, name, entry) for name, entry in manifest["notebooks"].items()],
